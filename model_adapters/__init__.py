@@ -1,0 +1,1 @@
+"""Readers of prediction protocols: bytes in, values out, no I/O. One file for each protocol."""

@@ -1,0 +1,44 @@
+"""Label: two answers are the same if their labels are, row by row; scores may differ."""
+
+from router.core.inference import Answer
+from router.core.observations import Comparison
+
+
+class Label:
+    """Compares the labels of two predictions; `distance` is the share 0..1 of rows that differ."""
+
+    name = "label"
+
+    def compare(self, stable: Answer, candidate: Answer) -> Comparison:
+        """Return whether all labels are equal; `same` is None when a prediction or all labels are missing."""
+        if stable.status != candidate.status:
+            return Comparison(self.name, same=False, reason=f"status {stable.status} != {candidate.status}")
+        ours = stable.prediction.labels if stable.prediction else ()
+        theirs = candidate.prediction.labels if candidate.prediction else ()
+        if not ours or not theirs:
+            return Comparison(self.name, same=None, reason=_missing(stable, candidate))
+        if ours == theirs:
+            return Comparison(self.name, same=True, distance=0.0)
+        if len(ours) != len(theirs):
+            return Comparison(self.name, same=False, distance=1.0, reason=f"{len(ours)} rows != {len(theirs)} rows")
+        return self._rows(ours, theirs)
+
+    def _rows(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Comparison:
+        """Compare batches of equal length that are known to differ."""
+        differing = [row for row, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+        first = differing[0]
+        reason = f"{ours[first]} != {theirs[first]}"
+        if len(ours) > 1:
+            reason = f"row {first}: {reason} ({len(differing)} of {len(ours)} rows differ)"
+        return Comparison(self.name, same=False, distance=len(differing) / len(ours), reason=reason)
+
+
+def _missing(stable: Answer, candidate: Answer) -> str:
+    """Say whose labels are missing, and the status if that explains it."""
+    without = [
+        role
+        for role, answer in (("stable", stable), ("candidate", candidate))
+        if answer.prediction is None or not answer.prediction.labels
+    ]
+    why = "" if 200 <= stable.status < 300 else f" (status {stable.status})"
+    return f"no label of {' and '.join(without)}{why}"

@@ -1,0 +1,200 @@
+"""Open Inference Protocol v2 over JSON, as spoken by MLServer, KServe, Triton and OpenVINO.
+
+How an answer becomes a Prediction, without guessing:
+
+- scores are those of the first output named `score`, `scores` or `probabilities`; a row's score is its
+  largest element;
+- labels are the output named `label`, else the first output that holds no scores; none, if there is no such
+  output;
+- a batch has as many rows as `shape[0]` says, one if `shape` is empty; several elements in a row are joined
+  by commas;
+- texts stay as they are, integers are exact, other numbers have six significant digits (7, 7.0 and "7" are
+  one label);
+- a label over 64 bytes keeps its beginning and ends in a digest, so that two long labels still differ.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from math import prod
+from typing import Any
+from urllib.parse import quote, unquote
+
+import orjson
+
+from router.core.errors import ConfigError, UnreadableError
+from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest
+from router.core.traffic import Variant
+
+SCORES = frozenset({"score", "scores", "probabilities"})
+
+_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?=/|$)")
+
+_DIMENSIONS = 32
+"""Most dimensions of a tensor; numpy 1 had the same limit. Bounds the work on a hostile answer."""
+
+_NUMBERS = frozenset({float, int})
+
+_DIGEST_CHARS = 16
+"""Hex digits that end a shortened label: 64 bits, so no two labels of one model meet by chance."""
+
+
+class OpenInference:
+    """Reads `POST .../v2/models/{model}[/versions/{version}]/infer` with a JSON body."""
+
+    name = "open_inference"
+    mirror_safe = True  # inference has no side effect in this protocol, nor do its GETs
+    comparator = "label"
+
+    def read_request(self, raw: RawRequest) -> InferenceRequest:
+        """Return model and version from the path, id and rows from the body (0 rows without one)."""
+        found = _MODEL.search(_split(raw.target)[0])
+        if found is None:
+            raise UnreadableError("the path names no model: expected .../v2/models/{model}/...")
+        model, version = unquote(found["model"]), found["version"] and unquote(found["version"])
+        if raw.method != "POST":
+            return InferenceRequest(model, version)
+        body = _object(raw.body, "request")
+        request_id = body.get("id")
+        inputs = body.get("inputs")
+        if not isinstance(inputs, list) or not inputs or not isinstance(inputs[0], dict):
+            raise UnreadableError("request: expected `inputs`, a list of tensors")
+        return InferenceRequest(
+            model, version, request_id if isinstance(request_id, str) else None, _rows(_shape(inputs[0]))
+        )
+
+    def read_answer(self, raw: RawAnswer) -> Prediction:
+        """Return labels and scores by the rules above."""
+        outputs = _object(raw.body, "answer").get("outputs")
+        if not isinstance(outputs, list):
+            raise UnreadableError("answer: expected `outputs`, a list of tensors")
+        labels = scores = None
+        for output in outputs:
+            if not isinstance(output, dict):
+                raise UnreadableError("answer: expected each output to be an object")
+            name = output.get("name")
+            if type(name) is str and name in SCORES:
+                scores = output if scores is None else scores
+            elif labels is None or (name == "label" and labels.get("name") != "label"):
+                labels = output
+        return Prediction(
+            () if labels is None else tuple([_label(row) for row in _tensor_rows(labels)]),
+            () if scores is None else tuple([_score(row) for row in _tensor_rows(scores)]),
+        )
+
+    def check_variant(self, variant: Variant) -> None:
+        """Raise ConfigError when both `model` and `path` are asked for; called once at start."""
+        if variant.model is not None and variant.path is not None:
+            raise ConfigError("model", variant.model, "either `model` or `path`: the path already names the model")
+
+    def retarget(self, raw: RawRequest, variant: Variant) -> RawRequest:
+        """Return `raw` sent to the variant's `path`, or to its `model` in the same path; query and body stay.
+
+        Only a POST goes to `path`, which is where inference is. Requests that name no model (health) stay as
+        they are. Raises UnreadableError for a POST whose path names no model to replace.
+        """
+        path, query = _split(raw.target)
+        if variant.path is not None:
+            return replace(raw, target=variant.path + query) if raw.method == "POST" else raw
+        if variant.model is None:
+            return raw
+        found = _MODEL.search(path)
+        if found is not None:
+            start, end = found.span("model")
+            return replace(raw, target=path[:start] + quote(variant.model, safe="") + path[end:] + query)
+        if raw.method == "POST":
+            raise UnreadableError("the path names no model to replace: expected .../v2/models/{model}/infer")
+        return raw
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query, the query with its question mark."""
+    path, mark, query = target.partition("?")
+    return path, mark + query
+
+
+def _object(body: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(f"{what}: not JSON ({error.msg[:80]} at byte {error.pos})") from None
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{what}: expected a JSON object")
+    return value
+
+
+def _shape(tensor: dict[str, Any]) -> list[int]:
+    shape = tensor.get("shape")
+    if type(shape) is not list or len(shape) > _DIMENSIONS:
+        raise UnreadableError(f"tensor: expected `shape`, a list of at most {_DIMENSIONS} sizes")
+    for size in shape:
+        if type(size) is not int or size < 0:
+            raise UnreadableError("tensor: expected sizes from 0 up in `shape`")
+    return shape
+
+
+def _rows(shape: list[int]) -> int:
+    return shape[0] if shape else 1
+
+
+def _tensor_rows(tensor: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    """Return the elements of each row of a tensor, whose data may be flat or nested."""
+    shape = _shape(tensor)
+    data = tensor.get("data")
+    if type(data) is not list:
+        raise UnreadableError("tensor: expected `data`, a list (binary tensors are not read)")
+    for _ in shape:
+        if not data or type(data[0]) is not list:
+            break
+        data = _flatter(data)
+    if len(data) != prod(shape):
+        raise UnreadableError(f"tensor: found {len(data)} elements, expected as many as `shape` says")
+    rows = _rows(shape)
+    if rows == 1 and data:
+        return (data,)
+    if not data:
+        if rows:  # refused rather than believed: shape [10**12, 0] would make as many empty rows
+            raise UnreadableError("tensor: expected at least one element in each row")
+        return ()
+    width = len(data) // rows
+    return [data[start : start + width] for start in range(0, len(data), width)]
+
+
+def _flatter(data: list[Any]) -> list[Any]:
+    """Return the elements of `data`'s elements: one level less of nesting."""
+    width = len(data[0])
+    flat: list[Any] = []
+    for row in data:
+        if type(row) is not list or len(row) != width:
+            raise UnreadableError("tensor: expected rows of one length in `data`")
+        flat += row
+    return flat
+
+
+def _label(row: Sequence[Any]) -> str:
+    text = _text(row[0]) if len(row) == 1 else ",".join([_text(value) for value in row])
+    if len(text) * 4 <= PREDICTION_BYTES:  # no character takes more than four bytes
+        return text
+    encoded = text.encode()
+    if len(encoded) <= PREDICTION_BYTES:
+        return text
+    kept = encoded[: PREDICTION_BYTES - _DIGEST_CHARS - 1].decode(errors="ignore")
+    return f"{kept}~{blake2b(encoded, digest_size=_DIGEST_CHARS // 2).hexdigest()}"
+
+
+def _text(value: object) -> str:
+    """Return one element as text; by its JSON type, since servers disagree on datatypes for one model."""
+    if isinstance(value, bool):  # first, because a bool is an int
+        return "true" if value else "false"
+    if isinstance(value, (str, int)):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value + 0.0:.6g}"  # the sum makes -0.0 a plain 0
+    raise UnreadableError("tensor: expected texts, numbers or booleans in `data`")
+
+
+def _score(row: Sequence[Any]) -> float:
+    if not row or not _NUMBERS.issuperset(map(type, row)):
+        raise UnreadableError("scores: expected numbers, at least one in each row")
+    return float(max(row))  # finite: JSON has no other numbers, and orjson refuses those that overflow

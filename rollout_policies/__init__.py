@@ -1,0 +1,1 @@
+"""The built-in rollout policies: each plans the steps of a rollout and sets their order and pace."""

@@ -1,0 +1,56 @@
+"""Endpoints for machines: alive, ready, metrics."""
+
+import platform
+from importlib.metadata import version
+
+from fastapi import Response
+
+from router.admin import schemas as s
+from router.admin.problems import ProblemError
+from router.admin.services import Services
+from router.control.replicas import GATEWAY, is_live
+from router.core.rollout import FULL_BP
+from router.telemetry.metrics import CONTENT_TYPE, Snapshot, render
+
+SILENT_S = 5.0
+"""How long the loop may be silent and still count as turning. Chosen: five turns."""
+
+
+class HealthEndpoints:
+    """`/healthz`, `/readyz` and `/metrics` of the control process; the gateways have their own."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._build = (version("turnout"), platform.python_version())
+
+    async def healthz(self) -> s.HealthView:
+        """The process answers."""
+        return s.HealthView(status="ok")
+
+    async def readyz(self) -> s.ReadyView:
+        """The store answers and the control loop turns."""
+        await self._services.store.ping()
+        control = self._services.control
+        if control.silent_s > SILENT_S:
+            detail = f"the control loop has not turned for {control.silent_s:.0f} s"
+            raise ProblemError(503, "loop-silent", detail, headers={"Retry-After": "1"})
+        return s.ReadyView(status="ready", epoch=control.view.epoch)
+
+    async def metrics(self) -> Response:
+        """Metrics of this process in Prometheus' text format."""
+        return Response(render(self._snapshot()), media_type=CONTENT_TYPE)
+
+    def _snapshot(self) -> Snapshot:
+        """Return what the loop saw last; a scrape asks the store nothing."""
+        control, now_s = self._services.control, self._services.now_s()
+        view = control.view
+        live = [is_live(one, now_s) for one in view.heartbeats if one.kind == GATEWAY]
+        states = view.states.items()
+        return {
+            "turnout_weight_ratio": {(name,): state.exposure.weight_bp / FULL_BP for name, state in states},
+            "turnout_mirror_ratio": {(name,): state.exposure.mirror_bp / FULL_BP for name, state in states},
+            "turnout_store_up": {(): float(control.store_up)},
+            "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
+            "turnout_replicas": {("live",): float(sum(live)), ("silent",): float(len(live) - sum(live))},
+            "turnout_build_info": {self._build: 1.0},
+        }

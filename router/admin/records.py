@@ -1,0 +1,52 @@
+"""Endpoints that show what was recorded: pairs, decisions, evidence."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import Query, Response
+
+from router.admin import schemas as s
+from router.admin.services import Services
+from router.admin.views import chosen_pairs, decision_view, evidence_view
+from router.core.observations import Outcome
+from router.store.codec import pair_to_json
+
+SEARCHED_PAIRS = 5_000
+"""How many of the newest pairs a filtered question looks through. Chosen: about 50 ms of reading; revisit with
+paging."""
+
+PairLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
+DecisionLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
+Disagreements = Annotated[bool, Query(description="Only pairs whose answers differ.")]
+OutcomeFilter = Annotated[Outcome | None, Query(description="Only pairs in which a variant ended this way.")]
+
+
+class RecordEndpoints:
+    """`/v1/routes/{route}/pairs`, `.../decisions` and `.../evidence`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def pairs(
+        self,
+        route: str,
+        limit: PairLimit = 100,
+        disagreements: Disagreements = False,  # noqa: FBT002 - a query parameter
+        outcome: OutcomeFilter = None,
+    ) -> Response:
+        """The newest pairs, newest first; with a filter, those that fit among the newest 5,000."""
+        self._services.route(route)
+        looked_at = SEARCHED_PAIRS if disagreements or outcome is not None else limit
+        found = await self._services.store.pairs(route, looked_at)
+        chosen = chosen_pairs(found, limit, outcome, disagreements=disagreements)
+        return Response(orjson.dumps([pair_to_json(pair) for pair in chosen]), media_type="application/json")
+
+    async def decisions(self, route: str, limit: DecisionLimit = 100) -> list[s.DecisionView]:
+        """The newest decisions, newest first."""
+        self._services.route(route)
+        return [decision_view(record) for record in await self._services.store.decisions(route, limit)]
+
+    async def evidence(self, route: str) -> s.EvidenceView:
+        """The counters of the present rollout, added up over all gateway workers."""
+        state = await self._services.state(route)
+        return evidence_view(state, await self._services.control.states.evidence(state))

@@ -1,0 +1,251 @@
+"""What goes over the wire: bodies that are read, and answers. Shares in basis points, times in RFC 3339, UTC."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from router.settings.rollout_blocks import StepBlock
+from router.settings.units import Share
+from router.telemetry import logs
+
+REASON_CHARS = 500
+
+
+def one_line(text: str) -> str:
+    """Return `text` unless something in it could break or forge a line of a log or a terminal."""
+    if logs.escape(text) != text:
+        raise ValueError("text without control characters, line breaks or direction marks")
+    return text
+
+
+Reason = Annotated[
+    str,
+    Field(max_length=REASON_CHARS, description="Why, for the record; one line."),
+    AfterValidator(one_line),
+]
+
+
+class Body(BaseModel):
+    """A body that is read: unknown fields are errors, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ActionBody(Body):
+    """What every action takes."""
+
+    reason: Reason = ""
+
+
+class PromoteBody(ActionBody):
+    """`full` makes the candidate stable at once, by the operator's word instead of the judge's."""
+
+    full: bool = False
+
+
+class ChangeBody(ActionBody):
+    """What shall be different about a running rollout; what is left out stays as it is."""
+
+    weight: Annotated[Share | None, Field(description="The candidate's share of live answers.")] = None
+    mirror: Annotated[Share | None, Field(description="Share of requests copied to the other variant.")] = None
+    policy: Annotated[str | None, Field(max_length=64, description="Go on under this policy, at its first step.")] = (
+        None
+    )
+    steps: Annotated[
+        list[StepBlock], Field(max_length=100, description="Steps as in a rollout block; none: the policy's own.")
+    ] = []
+
+
+class Answer(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ExposureView(Answer):
+    """A period of constant policy and shares; `id` is the revision that opened it."""
+
+    id: int
+    weight_bp: int
+    mirror_bp: int
+    since: str
+
+
+class StepView(Answer):
+    """One planned level and what must hold before it is left."""
+
+    weight_bp: int
+    mirror_bp: int
+    bake_s: float
+    min_requests: int
+    min_pairs: int
+    approval: bool
+    gates: list[str]
+
+
+class CountsView(Answer):
+    """How much evidence the present exposure holds."""
+
+    requests_stable: int
+    requests_candidate: int
+    pairs: int
+
+
+class GateView(Answer):
+    """What one gate says: pass, fail, inconclusive or error, and one sentence with the numbers."""
+
+    gate: str
+    verdict: str
+    sentence: str
+
+
+class JudgementView(Answer):
+    """All gates together; `invalid` says why the bookkeeping cannot be trusted, or is null."""
+
+    rollback: bool
+    promote: bool
+    invalid: str | None
+    reason: str
+    counts: CountsView
+    gates: list[GateView]
+
+
+class ReplicaView(Answer):
+    """One live gateway worker: the revision it routes by (0: none yet), since when, and its last sign of life."""
+
+    id: str
+    host: str
+    pid: int
+    revision: int
+    applied_at: str | None
+    seen: str
+
+
+class RolloutView(Answer):
+    """Where a Route's rollout stands. `step` counts from 0 within `steps`; a Route without a rollout is `idle`."""
+
+    route: str
+    id: str
+    revision: int
+    epoch: int
+    phase: str
+    reason: str
+    policy: str
+    step: int
+    steps: list[StepView]
+    exposure: ExposureView
+    stable: str
+    candidate: str
+    judgement: JudgementView
+    replicas: list[ReplicaView]
+
+
+class RouteSummary(Answer):
+    """One line about a Route."""
+
+    name: str
+    adapter: str
+    variants: list[str]
+    stable: str
+    candidate: str
+    phase: str
+    policy: str
+    weight_bp: int
+    mirror_bp: int
+    revision: int
+    drift: str | None
+
+
+class VariantView(Answer):
+    """One version of the model under a Route."""
+
+    name: str
+    urls: list[str]
+    model: str | None
+    path: str | None
+    health: str | None
+
+
+class MatchView(Answer):
+    """What a Route answers to; all that is set must hold."""
+
+    path_prefix: str
+    host: str | None
+    headers: dict[str, str]
+
+
+class PendingView(Answer):
+    """The file's rollout block that has not started yet, and why."""
+
+    candidate: str
+    policy: str
+    why: str
+
+
+class RouteView(Answer):
+    """A Route as the file defines it, its rollout, and where file and store differ (`drift`)."""
+
+    name: str
+    adapter: str
+    match: MatchView
+    mirror_safe: bool
+    variants: list[VariantView]
+    file_stable: str
+    drift: str | None
+    pending: PendingView | None
+    rollout: RolloutView
+
+
+class DecisionView(Answer):
+    """One line of the ledger: what was decided, by whom, on what, and what it changed."""
+
+    at: str
+    route: str
+    rollout: str
+    revision: int
+    epoch: int
+    kind: str
+    reason: str
+    actor: str
+    phase_before: str
+    phase_after: str
+    weight_bp_before: int
+    weight_bp_after: int
+    mirror_bp_before: int
+    mirror_bp_after: int
+    policy: str
+    judgement: JudgementView
+
+
+class CounterView(Answer):
+    """One cumulative counter, added up over all gateway workers."""
+
+    exposure: int
+    metric: str
+    slice: str
+    variant: str
+    cell: str
+    value: int
+
+
+class EvidenceView(Answer):
+    """The counters of the present rollout, of all its exposures; `counts` are those of the present exposure."""
+
+    route: str
+    rollout: str
+    exposure: int
+    counts: CountsView
+    counters: list[CounterView]
+
+
+class HealthView(Answer):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyView(Answer):
+    """The store answers and the loop turns; `epoch` is null while another control process decides."""
+
+    status: str
+    epoch: int | None

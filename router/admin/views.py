@@ -1,0 +1,195 @@
+"""From core values to answers. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from router.admin import schemas as s
+from router.analysis.evidence import Evidence, counts_of
+from router.control.blocks import BlockStanding, drift_of, standing_of
+from router.control.replicas import Replica
+from router.core.decisions import Counts, DecisionRecord, Judgement
+from router.core.observations import Outcome, Pair
+from router.core.rollout import RolloutState, Spec, Step
+from router.core.traffic import Backend, Route, Variant
+
+
+def time_of(at_s: float) -> str:
+    """Return a wall-clock second as `2026-01-31T12:00:00.000000Z`."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def rollout_view(state: RolloutState, judgement: Judgement, replicas: Sequence[Replica]) -> s.RolloutView:
+    """Return where a rollout stands."""
+    exposure = state.exposure
+    return s.RolloutView(
+        route=state.route,
+        id=state.id,
+        revision=state.revision,
+        epoch=state.epoch,
+        phase=state.phase,
+        reason=state.reason,
+        policy=state.policy,
+        step=state.step,
+        steps=[_step_view(step) for step in state.steps],
+        exposure=s.ExposureView(
+            id=exposure.id,
+            weight_bp=exposure.weight_bp,
+            mirror_bp=exposure.mirror_bp,
+            since=time_of(exposure.since_s),
+        ),
+        stable=state.stable,
+        candidate=state.candidate,
+        judgement=judgement_view(judgement),
+        replicas=[_replica_view(replica) for replica in replicas],
+    )
+
+
+def route_summary(route: Route, state: RolloutState, stored: RolloutState | None) -> s.RouteSummary:
+    """Return one line about a Route."""
+    return s.RouteSummary(
+        name=route.name,
+        adapter=route.adapter,
+        variants=list(route.variants),
+        stable=state.stable,
+        candidate=state.candidate,
+        phase=state.phase,
+        policy=state.policy,
+        weight_bp=state.exposure.weight_bp,
+        mirror_bp=state.exposure.mirror_bp,
+        revision=state.revision,
+        drift=drift_of(route, stored),
+    )
+
+
+def route_view(
+    route: Route, stored: RolloutState | None, pending: s.PendingView | None, rollout: s.RolloutView
+) -> s.RouteView:
+    """Return all about a Route."""
+    match = route.match
+    return s.RouteView(
+        name=route.name,
+        adapter=route.adapter,
+        match=s.MatchView(path_prefix=match.path_prefix, host=match.host, headers=dict(match.headers)),
+        mirror_safe=route.mirror_safe,
+        variants=[_variant_view(variant) for variant in route.variants.values()],
+        file_stable=route.stable,
+        drift=drift_of(route, stored),
+        pending=pending,
+        rollout=rollout,
+    )
+
+
+def pending_view(state: RolloutState, spec: Spec | None, block: str, why: str | None) -> s.PendingView | None:
+    """Return the file's block if it still waits.
+
+    `why` is what the deciding loop says, None where that runs elsewhere.
+    """
+    standing = standing_of(state, block)
+    if spec is None or standing is BlockStanding.SEEN:
+        return None
+    if standing is BlockStanding.WAITING:
+        why = f"waits until {state.id} has ended"
+    return s.PendingView(
+        candidate=spec.candidate, policy=spec.policy, why=why or "waits for the control process that decides"
+    )
+
+
+def judgement_view(judgement: Judgement) -> s.JudgementView:
+    """Return what the gates say."""
+    return s.JudgementView(
+        rollback=judgement.rollback,
+        promote=judgement.promote,
+        invalid=judgement.invalid,
+        reason=judgement.reason,
+        counts=_counts_view(judgement.counts),
+        gates=[s.GateView(gate=g.gate, verdict=g.verdict, sentence=g.sentence) for g in judgement.gates],
+    )
+
+
+def decision_view(record: DecisionRecord) -> s.DecisionView:
+    """Return one line of the ledger."""
+    return s.DecisionView(
+        at=time_of(record.at_s),
+        route=record.route,
+        rollout=record.rollout,
+        revision=record.revision,
+        epoch=record.epoch,
+        kind=record.kind,
+        reason=record.reason,
+        actor=record.actor,
+        phase_before=record.phase_before,
+        phase_after=record.phase_after,
+        weight_bp_before=record.weight_bp_before,
+        weight_bp_after=record.weight_bp_after,
+        mirror_bp_before=record.mirror_bp_before,
+        mirror_bp_after=record.mirror_bp_after,
+        policy=record.policy,
+        judgement=judgement_view(record.judgement),
+    )
+
+
+def evidence_view(state: RolloutState, evidence: Evidence) -> s.EvidenceView:
+    """Return the counters, sorted by exposure, metric, slice, variant, cell."""
+    return s.EvidenceView(
+        route=state.route,
+        rollout=state.id,
+        exposure=state.exposure.id,
+        counts=_counts_view(counts_of(evidence, state.exposure)),
+        counters=[s.CounterView(**key._asdict(), value=value) for key, value in sorted(evidence.counters.items())],
+    )
+
+
+def chosen_pairs(pairs: Iterable[Pair], limit: int, outcome: Outcome | None, *, disagreements: bool) -> list[Pair]:
+    """Return the first `limit` pairs in which either variant ended with `outcome`, and, if asked, that differ."""
+    found = (
+        pair
+        for pair in pairs
+        if (outcome is None or outcome in (pair.stable.outcome, pair.candidate.outcome))
+        and (not disagreements or pair.comparison.same is False)
+    )
+    return [pair for _, pair in zip(range(limit), found, strict=False)]
+
+
+def _counts_view(counts: Counts) -> s.CountsView:
+    return s.CountsView(
+        requests_stable=counts.requests_stable,
+        requests_candidate=counts.requests_candidate,
+        pairs=counts.pairs,
+    )
+
+
+def _step_view(step: Step) -> s.StepView:
+    return s.StepView(
+        weight_bp=step.weight_bp,
+        mirror_bp=step.mirror_bp,
+        bake_s=step.bake_s,
+        min_requests=step.min_requests,
+        min_pairs=step.min_pairs,
+        approval=step.approval,
+        gates=list(step.gates),
+    )
+
+
+def _replica_view(replica: Replica) -> s.ReplicaView:
+    return s.ReplicaView(
+        id=replica.id,
+        host=replica.host,
+        pid=replica.pid,
+        revision=replica.revision,
+        applied_at=time_of(replica.applied_at_s) if replica.revision else None,
+        seen=time_of(replica.seen_at_s),
+    )
+
+
+def _variant_view(variant: Variant) -> s.VariantView:
+    return s.VariantView(
+        name=variant.name,
+        urls=[_url(backend) for backend in variant.backends],
+        model=variant.model,
+        path=variant.path,
+        health=variant.health,
+    )
+
+
+def _url(backend: Backend) -> str:
+    return f"{'https' if backend.tls else 'http'}://{backend.authority}"

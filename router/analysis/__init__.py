@@ -1,0 +1,1 @@
+"""What the counters say: pure functions from evidence to judgements."""

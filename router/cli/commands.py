@@ -1,0 +1,54 @@
+"""Every command in one application."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from router.cli import local, rollouts
+from router.cli.problems import as_command_error, show
+
+HELP = "A rollout router for model servers: shadow, canary and blue/green with the pair of answers kept."
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Carry out one command line and exit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that does not know our signs still gets its lines.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        application()(given_json(given), prog_name="turnout")
+    except Exception as error:
+        found = as_command_error(error)
+        if found is None:
+            raise
+        show(found, sys.stderr)
+        sys.exit(found.exit_code)
+    sys.exit(0)
+
+
+def application() -> typer.Typer:
+    """Return all commands."""
+    app = typer.Typer(
+        name="turnout",
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # plain help needs no rich: half the time
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    local.register(app)
+    rollouts.register(app)
+    return app
+
+
+def given_json(arguments: list[str]) -> list[str]:
+    """Return the arguments with `-` (standard output) after a `--json` that names no file; typer cannot."""
+    if "--json" not in arguments:
+        return arguments
+    at = arguments.index("--json") + 1
+    named = at < len(arguments) and not arguments[at].startswith("--")
+    return arguments if named else [*arguments[:at], "-", *arguments[at:]]

@@ -1,0 +1,298 @@
+"""The control loop: once a second and on every notice it looks at all Routes and does what is due.
+
+In each turn: give a sign of life, read all states, take or renew the lease. The holder of the lease then fences
+(writes its epoch into every stored state), notes which `rollout:` blocks of the file are due, and decides for each
+rollout under way: judge, propose, guard, apply, compare-and-set. What to do is said by pure functions; this file
+carries it out.
+
+While the store is away the loop freezes: nothing is decided, everything is tried again in the next turn.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from router.control.blocks import BlockStanding, drift_of, standing_of
+from router.control.commands import Commands, ContendedError, Order, RefusedError
+from router.control.lease import Lease
+from router.control.moves import make_move
+from router.control.probe import Prober
+from router.control.replicas import CONTROL
+from router.control.states import States
+from router.core.config import TurnoutConfig
+from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement
+from router.core.errors import (
+    ConfigError,
+    IllegalTransitionError,
+    PluginError,
+    StaleEpochError,
+    StoreUnavailableError,
+)
+from router.core.ports import Heartbeat, RolloutPolicy, Store
+from router.core.rollout import Phase, RolloutState
+from router.settings import block_hash
+from router.telemetry import logs
+
+INTERVAL_S = 1.0
+GAP_S = 0.02
+"""Chosen: notices that come closer together than this share one turn, so that a burst of writes costs two turns."""
+
+LEAVE_S = 1.0
+"""How long an ending loop tries to give its lease back; after that the lease runs out by itself."""
+
+Propose = Callable[[RolloutState, Judgement, float], Decision]
+
+FILE = Actor(ActorKind.CONFIG, "file")
+
+
+def hold_still(_state: RolloutState, _judgement: Judgement, _now_s: float) -> Decision:
+    """Propose nothing: rollouts are moved by operators."""
+    return Hold(reason="decisions are manual")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the loop saw in its last good turn. `blocks` says of each Route why its block has not started yet.
+
+    `epoch` is None while another process decides.
+    """
+
+    states: Mapping[str, RolloutState] = field(default_factory=dict)
+    heartbeats: Sequence[Heartbeat] = ()
+    epoch: int | None = None
+    blocks: Mapping[str, str] = field(default_factory=dict)
+
+
+class ControlLoop:
+    """Decides for all Routes while it holds the lease. `run` it once; `commands` and `states` work without it running.
+
+    `now_s` is the wall clock, `monotonic` one that never jumps, both in seconds; `boot` names this process start.
+    """
+
+    def __init__(  # noqa: PLR0913 - everything it touches is handed in
+        self,
+        *,
+        config: TurnoutConfig,
+        store: Store,
+        policies: Mapping[str, RolloutPolicy],
+        prober: Prober,
+        boot: str,
+        now_s: Callable[[], float],
+        monotonic: Callable[[], float],
+        propose: Propose = hold_still,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._boot = boot
+        self._now_s = now_s
+        self._monotonic = monotonic
+        self._propose = propose
+        self._interval_s = interval_s
+        self._lease = Lease(store, boot)
+        self._log = logs.get("control")
+        self._changes = logs.Changes()
+        self._wake = asyncio.Event()
+        self._due: dict[str, int] = {}
+        self._due_event = asyncio.Event()
+        self._blocks: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}
+        self.states = States(store, config.routes, now_s)
+        self.commands = Commands(self.states, config.routes, policies, prober, block_hash)
+        self.view = View()
+        self.store_up = False
+        self.turned_at_s = monotonic()
+        """When the last turn ended, good or not, by the monotonic clock; from the start on until there is one."""
+
+    def __repr__(self) -> str:
+        store = "up" if self.store_up else "down"
+        return f"ControlLoop({self._boot}, epoch {self.view.epoch}, store {store})"
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last turn ended; grows only if the loop hangs or does not run."""
+        return self._monotonic() - self.turned_at_s
+
+    async def run(self) -> None:
+        """Turn until cancelled; then give the lease back.
+
+        A lost store or a broken Route never ends it. Anything that does is a bug: it is logged and raised as an
+        ExceptionGroup, and the process shall end so that its parent starts a new one.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._turn_forever(), name="turns")
+                tasks.create_task(self._listen_forever(), name="notices")
+                tasks.create_task(self._start_blocks_forever(), name="blocks")
+        except BaseExceptionGroup as group:
+            self._log.error("the control loop has failed", exc_info=group.exceptions[0])
+            raise
+        finally:
+            await self._leave()
+
+    async def turn(self) -> None:
+        """Do one turn; never raises but for cancellation. Known trouble is logged once for each change."""
+        try:
+            await self._turn()
+        except StoreUnavailableError as error:
+            self._store_is(up=False, why=str(error))
+        except StaleEpochError as error:
+            self._lease.lose(str(error))
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the turns that a later abort may need
+            self._report("turn", error)
+        else:
+            self._store_is(up=True)
+            self._changes.changed("turn", None)
+        self.turned_at_s = self._monotonic()
+
+    async def start_due_blocks(self) -> None:
+        """Try to start every block that the last turn found due; the reason of a refusal stays in `view.blocks`."""
+        due, self._due = self._due, {}
+        await asyncio.gather(*(self._start_block(route, epoch) for route, epoch in due.items()))
+
+    async def _turn(self) -> None:
+        await self._beat()
+        stored = await self.states.stored()
+        heartbeats = await self._store.heartbeats()
+        epoch = await self._lease.renew(max((state.epoch for state in stored.values()), default=0))
+        if epoch is None:
+            self._blocks.clear()
+        else:
+            fenced = {name: await self._fence(state, epoch) for name, state in stored.items()}
+            for name in self._config.routes:
+                if name not in stored or fenced[name] is not None:
+                    await self._tend_safely(name, fenced.get(name), epoch)
+        self.view = View(stored, heartbeats, epoch, dict(self._blocks))
+
+    async def _fence(self, state: RolloutState, epoch: int) -> RolloutState | None:
+        """Write our epoch into a stored state; None when somebody else wrote first, then the next turn does it.
+
+        The revision stays as it is: the content is the same, so gateways have nothing to apply, no exposure opens,
+        and an operator's If-Match stays good. Safe all the same, because the store compares revision *and* epoch on
+        each write: whoever read the state before the fence and writes after it fails on the epoch, whoever wrote
+        before it makes the fence fail on the revision.
+        """
+        if state.epoch > epoch:
+            raise StaleEpochError(f"{state.route} is at epoch {state.epoch}, this process has {epoch}")
+        if state.epoch == epoch:
+            return state
+        fenced = replace(state, epoch=epoch)
+        if await self._store.compare_and_set(fenced, state.revision, None):
+            return fenced
+        self._wake.set()
+        return None
+
+    async def _tend_safely(self, route: str, stored: RolloutState | None, epoch: int) -> None:
+        """Tend one Route; a Route that breaks must not stop the others."""
+        key = f"route {route}"
+        try:
+            await self._tend(route, stored, epoch)
+        except (StoreUnavailableError, StaleEpochError):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            self._report(key, error)
+        else:
+            self._changes.changed(key, None)
+
+    async def _tend(self, route: str, stored: RolloutState | None, epoch: int) -> None:
+        drift = drift_of(self._config.routes[route], stored)
+        if self._changes.changed(f"drift {route}", drift) and drift is not None:
+            self._log.warning("file and store differ", route=route, drift=drift)
+        state = self.states.or_idle(route, stored)
+        self._tend_block(state, epoch)
+        if state.phase is Phase.PROGRESSING:
+            await self._decide(state)
+
+    async def _decide(self, state: RolloutState) -> None:
+        """Judge, propose, guard, apply, compare-and-set; a lost race does nothing, the next turn sees the truth."""
+        judgement = await self.states.judge(state)
+        now_s = self._now_s()
+        move = make_move(state, (self._propose(state, judgement, now_s),), judgement, now_s)
+        if move.record is not None:
+            await self.states.write(state, move)
+
+    def _tend_block(self, state: RolloutState, epoch: int) -> None:
+        """Note what is to become of the file's block; starting it waits for a candidate: another task's work."""
+        spec = self._config.rollouts.get(state.route)
+        if spec is None:
+            return
+        match standing_of(state, block_hash(spec)):
+            case BlockStanding.SEEN:
+                self._blocks.pop(state.route, None)
+                self._refusals.pop(state.route, None)
+            case BlockStanding.WAITING:
+                self._blocks[state.route] = f"waits until {state.id} has ended"
+            case BlockStanding.DUE:
+                self._blocks[state.route] = self._refusals.get(state.route, "is about to start")
+                self._due[state.route] = epoch
+                self._due_event.set()
+
+    async def _start_block(self, route: str, epoch: int) -> None:
+        order = Order(FILE, "the file's rollout block is new")
+        try:
+            await self.commands.start_block(route, self._config.rollouts[route], order, epoch)
+        except (RefusedError, ConfigError, PluginError) as error:
+            self._refusals[route] = str(error)
+            if self._changes.changed(f"block {route}", str(error)):
+                self._log.warning("the file's rollout block cannot start yet", route=route, why=str(error))
+        except StaleEpochError as error:
+            self._lease.lose(str(error))
+        except (IllegalTransitionError, ContendedError, StoreUnavailableError):
+            return  # somebody else was first, or the store is away: the next turn sees the truth
+        else:
+            self._refusals.pop(route, None)
+            self._changes.changed(f"block {route}", None)
+
+    async def _beat(self) -> None:
+        heartbeat = Heartbeat(
+            boot=self._boot, kind=CONTROL, host=socket.gethostname(), pid=os.getpid(), at_s=self._now_s(),
+            config_digest=self._config.digest, applied={},
+        )  # fmt: skip
+        await self._store.beat(heartbeat)
+
+    async def _turn_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            await self.turn()
+            await asyncio.sleep(GAP_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(self._interval_s - GAP_S, 0)):
+                    await self._wake.wait()
+
+    async def _listen_forever(self) -> None:
+        """Wake the turns on each notice; while the line is down they come by the clock alone."""
+        while True:
+            fresh = True  # what happened while there was no line is found by a turn after it stands
+            with contextlib.suppress(StoreUnavailableError):
+                async for notice in self._store.notices():
+                    if notice.route or fresh:
+                        self._wake.set()
+                    fresh = False
+            await asyncio.sleep(min(self._interval_s, INTERVAL_S))
+
+    async def _start_blocks_forever(self) -> None:
+        while True:
+            await self._due_event.wait()
+            self._due_event.clear()
+            await self.start_due_blocks()
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(StoreUnavailableError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._lease.release()
+                await self._store.forget(self._boot)
+
+    def _store_is(self, *, up: bool, why: str = "") -> None:
+        self.store_up = up
+        if self._changes.changed("store", up):
+            if up:
+                self._log.info("the store answers")
+            else:
+                self._log.warning("the store is away; nothing is decided until it is back", why=why)
+
+    def _report(self, key: str, error: Exception) -> None:
+        if self._changes.changed(key, f"{type(error).__name__}: {error}"):
+            self._log.error("a turn has failed; it is tried again each second", what=key, exc_info=error)

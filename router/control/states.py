@@ -1,0 +1,79 @@
+"""The stored states of all Routes: read, judged, and replaced by compare-and-set."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from router.analysis.evidence import Evidence, count_only
+from router.control.moves import Move
+from router.core.decisions import Judgement
+from router.core.errors import StoreUnavailableError
+from router.core.ports import Store
+from router.core.rollout import RolloutState, idle_state
+from router.core.traffic import Route
+from router.telemetry import logs
+
+
+class States:
+    """Reads and writes states for the loop and for operators, and counts the decisions that were written.
+
+    `decided` counts by (kind of decision, kind of actor) since this process began.
+    """
+
+    def __init__(self, store: Store, routes: Mapping[str, Route], now_s: Callable[[], float]) -> None:
+        self._store = store
+        self._routes = routes
+        self._log = logs.get("states")
+        self.now_s = now_s
+        self.decided: Counter[tuple[str, str]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"States({len(self._routes)} routes, {self.decided.total()} decisions written)"
+
+    async def stored(self) -> Mapping[str, RolloutState]:
+        """Return the stored states; Routes the store has never seen are absent. Raises StoreUnavailableError."""
+        return await self._store.read_states(tuple(self._routes))
+
+    async def read(self, route: str) -> RolloutState:
+        """Return one Route's state, idle where the store has never seen it. Raises StoreUnavailableError."""
+        return self.or_idle(route, (await self._store.read_states((route,))).get(route))
+
+    def or_idle(self, route: str, stored: RolloutState | None) -> RolloutState:
+        """Return `stored`, or the state of a Route that nobody has touched yet."""
+        return stored if stored is not None else idle_state(route, self._routes[route].stable, self.now_s())
+
+    async def evidence(self, state: RolloutState) -> Evidence:
+        """Return the merged evidence of the state's rollout, empty while it has none. Raises StoreUnavailableError."""
+        if not state.id:
+            return Evidence()
+        return Evidence.of(await self._store.evidence(state.route, state.id))
+
+    async def judge(self, state: RolloutState) -> Judgement:
+        """Return what the evidence says now. Raises StoreUnavailableError."""
+        return count_only(await self.evidence(state), state.exposure)
+
+    async def judge_or_invalid(self, state: RolloutState) -> Judgement:
+        """Return what the evidence says, or an invalid judgement when it cannot be read.
+
+        For operators: an abort does not wait for evidence, and `guard` lets nobody else move on an invalid one.
+        """
+        try:
+            return await self.judge(state)
+        except StoreUnavailableError as error:
+            return Judgement(invalid=f"evidence could not be read: {error}", reason="no evidence")
+
+    async def write(self, before: RolloutState, move: Move) -> bool:
+        """Replace `before` by what the move made of it; False when somebody else was first.
+
+        Raises StoreUnavailableError (the write may have happened) and StaleEpochError.
+        """
+        if not await self._store.compare_and_set(move.state, before.revision, move.record):
+            return False
+        record = move.record
+        if record is not None:
+            self.decided[record.kind, str(move.decision.actor.kind)] += 1
+            self._log.info(
+                "decided", route=record.route, kind=record.kind, reason=record.reason, actor=record.actor,
+                revision=record.revision, phase=record.phase_after, weight_bp=record.weight_bp_after,
+                mirror_bp=record.mirror_bp_after,
+            )  # fmt: skip
+        return True

@@ -1,0 +1,118 @@
+"""The whole configuration as frozen values: units converted, bounds checked, defaults filled in.
+
+`router.settings` makes these from the file and the environment; nothing after it sees a percent sign or a "5m".
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.core.rollout import Spec
+    from router.core.traffic import Route
+
+KIB = 2**10
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client connection, and one worker, may use. Times in seconds, sizes in bytes."""
+
+    request_line_bytes: int = 8 * KIB
+    header_bytes: int = 32 * KIB
+    header_fields: int = 100
+    body_bytes: int = 64 * MIB
+    connections: int = 10_000
+    pipelined: int = 16
+    header_deadline_s: float = 10.0
+    body_deadline_s: float = 30.0
+    idle_s: float = 75.0
+    write_stall_s: float = 30.0
+    kept_body_bytes: int = 8 * MIB
+    kept_bytes: int = 64 * MIB
+    """`kept_*`: request bodies held for copies and rescues, each and in all of one worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The data plane of this machine."""
+
+    listen: Listener = Listener("127.0.0.1", 8080)
+    workers: int = 1
+    limits: Limits = Limits()
+    trusted_proxies: tuple[str, ...] = ()
+    response_headers: bool = True
+    """Whether answers carry x-turnout-variant and x-turnout-rescued."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """`url` None means the embedded Valkey; `directory` holds its data and the last good states."""
+
+    url: str | None = None
+    directory: str = ".turnout"
+
+
+@dataclass(frozen=True, slots=True)
+class PairsConfig:
+    """What the pair log keeps: `keep_bytes` in the store for each Route; predictions and payloads or not."""
+
+    keep_bytes: int = 64 * MIB
+    predictions: bool = True
+    payloads: bool = False
+    redact: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderConfig:
+    """The queue between the request path and the store, on each worker."""
+
+    queue_bytes: int = 16 * MIB
+    interval_s: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TokenConfig:
+    """One bearer token: `hash` as printed by `turnout token`, never the token itself."""
+
+    name: str
+    role: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """`format` is `console`, `json`, or `auto` (console on a terminal)."""
+
+    level: str = "info"
+    format: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnoutConfig:
+    """Everything one process of Turnout is told. `rollouts` are the file's `rollout:` blocks by Route name.
+
+    `digest` identifies the content of the file (hex), so that replicas with different files are seen.
+    """
+
+    routes: "Mapping[str, Route]"
+    rollouts: "Mapping[str, Spec]" = field(default_factory=dict)
+    gateway: GatewayConfig = GatewayConfig()
+    ops: Listener = Listener("127.0.0.1", 8082)
+    admin: Listener = Listener("127.0.0.1", 8081)
+    store: StoreConfig = StoreConfig()
+    pairs: PairsConfig = PairsConfig()
+    recorder: RecorderConfig = RecorderConfig()
+    tokens: tuple[TokenConfig, ...] = ()
+    log: LogConfig = LogConfig()
+    digest: str = ""

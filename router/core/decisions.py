@@ -1,0 +1,271 @@
+"""Decisions, the judgement they rest on, and the guard through which every one of them goes.
+
+A Decision is plain data: what shall happen, why, and who says so. Policies and operators propose; `guard` disposes.
+Safety lives in `guard` and nowhere else.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from router.core.rollout import RolloutState, Spec, Step
+
+
+class Verdict(StrEnum):
+    """Of one gate. ERROR means "could not measure", which is not "bad"."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"
+
+
+class ActorKind(StrEnum):
+    """What sort of being asked for a decision."""
+
+    OPERATOR = "operator"
+    CONTROL = "control"
+    BREAKER = "breaker"
+    CONFIG = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: the kind decides what `guard` lets through, the name is for the record."""
+
+    kind: ActorKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else str(self.kind)
+
+    @classmethod
+    def parse(cls, text: str) -> "Actor":
+        """Read back what `str(actor)` wrote; raises ValueError on an unknown kind."""
+        kind, _, name = text.partition(":")
+        return cls(ActorKind(kind), name)
+
+
+CONTROL = Actor(ActorKind.CONTROL)
+"""The control loop itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What one gate says now: its verdict and one plain sentence with the numbers."""
+
+    gate: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much evidence the present exposure holds."""
+
+    requests_stable: int = 0
+    requests_candidate: int = 0
+    pairs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All gates together. `invalid` holds the reason why the bookkeeping cannot be trusted, or None."""
+
+    rollback: bool = False
+    promote: bool = False
+    invalid: str | None = None
+    reason: str = "not judged"
+    counts: Counts = Counts()
+    gates: tuple[GateResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proposal:
+    """What every decision carries: one sentence why, and who asks."""
+
+    kind: ClassVar[str]
+    reason: str
+    actor: Actor = CONTROL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(_Proposal):
+    """Change nothing; the reason says what is waited for."""
+
+    kind: ClassVar[str] = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(_Proposal):
+    """Begin a rollout with a fresh id; `steps` is the plan the policy made of `spec`."""
+
+    kind: ClassVar[str] = "start"
+    rollout_id: str
+    spec: "Spec"
+    steps: "tuple[Step, ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance(_Proposal):
+    """Go to the next step."""
+
+    kind: ClassVar[str] = "advance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(_Proposal):
+    """Stop moving; traffic stays as it is."""
+
+    kind: ClassVar[str] = "pause"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(_Proposal):
+    """Go on after a pause."""
+
+    kind: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve(_Proposal):
+    """A person agrees that the present step may be left."""
+
+    kind: ClassVar[str] = "approve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetExposure(_Proposal):
+    """Set weight, mirror or both, in basis points 0..10000; None leaves one as it is."""
+
+    kind: ClassVar[str] = "set_exposure"
+    weight_bp: int | None = None
+    mirror_bp: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPolicy(_Proposal):
+    """Go on under another policy, at the first step of its plan."""
+
+    kind: ClassVar[str] = "set_policy"
+    policy: str
+    steps: "tuple[Step, ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote(_Proposal):
+    """Make the candidate the stable variant. `full` is the operator's word instead of the judge's."""
+
+    kind: ClassVar[str] = "promote"
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBack(_Proposal):
+    """Take the candidate's traffic away for good; only a new rollout id brings it back."""
+
+    kind: ClassVar[str] = "roll_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo(_Proposal):
+    """After a promotion: put the previous stable variant back."""
+
+    kind: ClassVar[str] = "undo"
+
+
+Decision = Hold | Start | Advance | Pause | Resume | Approve | SetExposure | SetPolicy | Promote | RollBack | Undo
+
+DECISIONS: tuple[type[Decision], ...] = (
+    Hold, Start, Advance, Pause, Resume, Approve, SetExposure, SetPolicy, Promote, RollBack, Undo,
+)  # fmt: skip
+"""Every kind of decision, in the order of the glossary."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One line of the ledger: what was decided, by whom, on what, and what it changed."""
+
+    at_s: float
+    route: str
+    rollout: str
+    revision: int
+    epoch: int
+    kind: str
+    reason: str
+    actor: str
+    phase_before: str
+    phase_after: str
+    weight_bp_before: int
+    weight_bp_after: int
+    mirror_bp_before: int
+    mirror_bp_after: int
+    policy: str
+    judgement: Judgement
+
+
+def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s: float) -> Decision:
+    """Return the decision that may be applied: the proposed one, a RollBack, or a Hold that says why not.
+
+    The cases, in order:
+    1. the judge demands rollback and a rollout is under way: RollBack, whatever was proposed, without any minimum;
+    2. a step towards less candidate traffic, or none: passes, whoever asks;
+    3. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 4 holds for it too;
+    4. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
+    5. more weight than now by SetExposure or SetPolicy, and Approve: operators only.
+    """
+    if judgement.rollback and state.active:
+        if isinstance(decision, RollBack):
+            return decision
+        return RollBack(reason=judgement.reason)
+    by_operator = decision.actor.kind is ActorKind.OPERATOR
+    refusal: str | None = None
+    match decision:
+        case Promote():
+            refusal = None if by_operator else waits_for(judgement, state, now_s)
+            refusal = refusal or _promote_refusal(judgement, decision, by_operator=by_operator)
+        case Advance() if not by_operator:
+            refusal = waits_for(judgement, state, now_s)
+        case Approve() if not by_operator:
+            refusal = f"{decision.actor} cannot approve, only an operator can"
+        case SetExposure() | SetPolicy() if not by_operator and _weight_after(decision) > state.exposure.weight_bp:
+            refusal = f"{decision.actor} may lower the weight, only an operator may raise it"
+        case _:
+            refusal = None
+    return Hold(reason=refusal, actor=decision.actor) if refusal else decision
+
+
+def _promote_refusal(judgement: Judgement, decision: Promote, *, by_operator: bool) -> str | None:
+    if judgement.promote or (decision.full and by_operator):
+        return None
+    return f"promotion waits for the judge ({judgement.reason}); an operator can promote without it: promote --full"
+
+
+def _weight_after(decision: SetExposure | SetPolicy) -> int:
+    """Return the weight a decision asks for, 0 when it leaves the weight as it is."""
+    if isinstance(decision, SetPolicy):
+        return decision.steps[0].weight_bp
+    return decision.weight_bp or 0
+
+
+def waits_for(  # noqa: PLR0911 - one line for each thing to wait for
+    judgement: Judgement, state: "RolloutState", now_s: float
+) -> str | None:
+    """Return what the present step still waits for, or None when it may be left or no rollout is under way."""
+    if not state.active:
+        return None  # whether the move is possible at all is for TRANSITIONS to say
+    step = state.steps[state.step]
+    counts = judgement.counts
+    baked_s = now_s - state.exposure.since_s
+    if judgement.invalid:
+        return f"bookkeeping is not valid: {judgement.invalid}"
+    if baked_s < step.bake_s:
+        return f"baking: {int(baked_s)} s of {step.bake_s:.0f} s"
+    if counts.requests_candidate < step.min_requests:
+        return f"candidate requests: {counts.requests_candidate} of {step.min_requests}"
+    if counts.pairs < step.min_pairs:
+        return f"pairs: {counts.pairs} of {step.min_pairs}"
+    if step.approval and not state.approved:
+        return "an operator's approval is asked for: approve"
+    return None

@@ -1,0 +1,57 @@
+"""Requests and answers as an adapter sees them: raw bytes in, small plain values out."""
+
+from dataclasses import dataclass
+
+PREDICTION_BYTES = 64
+"""Longest label or score text that is kept of a prediction (design.md section 8, Pair)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """One complete request: `target` is the request target as sent, header names are lower-case."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """One complete answer of a Variant; header names are lower-case, the body is as sent (not inflated)."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What an adapter could tell of a request. `rows` is the batch size, 0 when unknown."""
+
+    model: str | None = None
+    version: str | None = None
+    id: str | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model said: one label and one score per row of the batch; either may be empty.
+
+    Labels are text (a class, a rounded number), scores are what the model thinks of that label (a probability, a
+    regression value). A score is finite.
+    """
+
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One Variant's answer, ready to be compared. `prediction` is None when the adapter reads none."""
+
+    status: int
+    body_bytes: int
+    digest: str
+    prediction: Prediction | None = None

@@ -1,0 +1,203 @@
+"""The seams: what a plug-in must offer, and what the shells ask of the store. Plain data on both sides.
+
+Plug-ins (`RolloutPolicy`, `ModelAdapter`, `Comparator`) are found by entry point, the built-in ones too. The store's
+ports are small so that each process depends only on what it uses; `router.testing.check_store` holds every
+implementation to the same contract.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from router.core.decisions import Decision, DecisionRecord, Judgement
+    from router.core.inference import Answer, InferenceRequest, Prediction, RawAnswer, RawRequest
+    from router.core.observations import Comparison, CounterKey, Pair
+    from router.core.rollout import RolloutState, Spec, Step
+    from router.core.traffic import Variant
+
+
+@runtime_checkable
+class RolloutPolicy(Protocol):
+    """Plans the Steps of a rollout and sets order and pace. Pure; never decides safety (`guard` does)."""
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+
+    def plan(self, spec: "Spec") -> "tuple[Step, ...]":
+        """Return the steps to walk, at least one: the Spec's own if it has any, else the policy's default."""
+
+    def decide(
+        self, plan: "tuple[Step, ...]", state: "RolloutState", judgement: "Judgement", now_s: float
+    ) -> "Decision":
+        """Propose the next move; called every second while the rollout is progressing."""
+
+
+@runtime_checkable
+class ModelAdapter(Protocol):
+    """Reads one prediction protocol: bytes in, values out, no I/O."""
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+
+    @property
+    def mirror_safe(self) -> bool:
+        """Whether requests of this protocol may be sent twice unless the Route says otherwise."""
+
+    @property
+    def comparator(self) -> str:
+        """Name of the comparator used unless the Route names one."""
+
+    def read_request(self, raw: "RawRequest") -> "InferenceRequest":
+        """Return what can be told of a request; off the live path. Raises UnreadableError."""
+
+    def read_answer(self, raw: "RawAnswer") -> "Prediction | None":
+        """Return the prediction of a 2xx answer, None if the protocol has none. Raises UnreadableError."""
+
+    def retarget(self, raw: "RawRequest", variant: "Variant") -> "RawRequest":
+        """Return `raw` readdressed to the variant's own `model` and `path`, all else byte for byte as it was.
+
+        Called only for variants that set one of them. Raises UnreadableError.
+        """
+
+
+@runtime_checkable
+class ChecksVariants(Protocol):
+    """Optional power of an adapter: refuse at start what its `retarget` could never do."""
+
+    def check_variant(self, variant: "Variant") -> None:
+        """Raise ConfigError whose `field` is a field of the variant."""
+
+
+@runtime_checkable
+class Comparator(Protocol):
+    """Says how two answers to one request differ. Pure and total: bad input gives `same=None` with a reason."""
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+
+    def compare(self, stable: "Answer", candidate: "Answer") -> "Comparison":
+        """Compare two complete answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sign of life of one process. `boot` names one process start and is never reused.
+
+    `applied` maps a Route to the revision this process acts by and the wall-clock second it took effect.
+    """
+
+    boot: str
+    kind: str
+    host: str
+    pid: int
+    at_s: float
+    config_digest: str
+    applied: "Mapping[str, tuple[int, float]]"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """What one gateway worker hands to the store for one rollout in one write.
+
+    `sequence` counts up within (boot, route, rollout), so a repeated write is recognised. `payload` is
+    `router.store.codec.encode_pairs` of `pairs` pairs. `counters` are whole cumulative values, not increments.
+    """
+
+    route: str
+    rollout: str
+    boot: str
+    sequence: int
+    pairs: int
+    payload: bytes
+    counters: "Mapping[CounterKey, int]"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A Route has a new revision; `route` empty means "no news, but the line is alive"."""
+
+    route: str
+    revision: int
+
+
+class StateStore(Protocol):
+    """States and decisions. All methods raise StoreUnavailableError; a cancelled write may or may not have happened."""
+
+    async def read_states(self, routes: "Sequence[str]") -> "Mapping[str, RolloutState]":
+        """Return the stored states; Routes the store has never seen are absent."""
+
+    async def revisions(self, routes: "Sequence[str]") -> "Mapping[str, int]":
+        """Return the stored revisions only; cheap enough for a poll each second."""
+
+    async def compare_and_set(
+        self, state: "RolloutState", expected_revision: int, record: "DecisionRecord | None"
+    ) -> bool:
+        """Write `state`, append `record` and publish a Notice, all or nothing, if the revision is as expected.
+
+        `expected_revision` 0 means that the store has never seen the Route. False when somebody else was first. Raises
+        StaleEpochError when the stored epoch is higher than the state's.
+        """
+
+    async def decisions(self, route: str, limit: int) -> "list[DecisionRecord]":
+        """Return the newest records, newest first."""
+
+    def notices(self) -> "AsyncIterator[Notice]":
+        """Yield a Notice for each change, and an empty one at least once a second while the line is alive.
+
+        Ends by raising StoreUnavailableError when the line is silent for 3 s; the caller reads all states anew and
+        calls again.
+        """
+
+
+class RecordStore(Protocol):
+    """Pairs and evidence."""
+
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
+        """Add the pairs and counters of one batch, once, however often it is called.
+
+        Returns how many of the oldest pairs were trimmed to stay within `keep_bytes`.
+        """
+
+    async def pairs(self, route: str, limit: int) -> "list[Pair]":
+        """Return the newest pairs, newest first. Unreadable entries are skipped and counted in the log."""
+
+    async def evidence(self, route: str, rollout: str) -> "Mapping[str, Mapping[CounterKey, int]]":
+        """Return the counters of each boot that wrote any."""
+
+
+class FleetStore(Protocol):
+    """Who is alive, and who decides."""
+
+    async def beat(self, heartbeat: Heartbeat) -> None:
+        """Record a sign of life."""
+
+    async def forget(self, boot: str) -> None:
+        """Remove a process that ended orderly."""
+
+    async def heartbeats(self) -> "list[Heartbeat]":
+        """Return all recorded processes, also silent ones; the caller judges by `at_s`. Sorted by boot."""
+
+    async def acquire_lease(self, holder: str, ttl_s: float, min_epoch: int) -> int | None:
+        """Take or renew the right to decide; return the epoch, or None when another holds it.
+
+        A new holder gets a new epoch, above every earlier one and above `min_epoch`; renewing keeps it
+        unless `min_epoch` is above it (the store came back older than the states).
+        """
+
+    async def release_lease(self, holder: str) -> None:
+        """Give the lease back if `holder` has it."""
+
+
+class Store(StateStore, RecordStore, FleetStore, Protocol):
+    """Everything; what `router.store` offers."""
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailableError unless the store answers."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""

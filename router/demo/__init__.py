@@ -1,0 +1,1 @@
+"""The demo: real models on real digits, their prediction servers, and the traffic (extra `turnout[demo]`)."""

@@ -1,0 +1,485 @@
+"""One request in flight: from its head to the client's last byte.
+
+An Exchange is the `Call` of the live pool. It joins the client connection and the upstream connection, streams both
+ways with back-pressure, and says at its end what happened, once. Everything on its way is a callback; nothing is
+awaited, logged or stored here.
+"""
+
+from typing import TYPE_CHECKING
+
+from router.core.errors import UnreadableError
+from router.core.inference import RawRequest
+from router.core.observations import Outcome, outcome_of_status
+from router.core.traffic import Role
+from router.gateway import heads
+from router.gateway.mirror import Copy, Side
+from router.gateway.tally import count_end
+
+if TYPE_CHECKING:
+    from router.core.traffic import Assignment, Backend
+    from router.gateway.client import ClientConnection
+    from router.gateway.table import LiveVariant, Standing
+    from router.gateway.upstream import UpstreamConnection
+    from router.gateway.worker import Worker
+
+PENDING_BYTES = 64 * 2**10
+"""How much of a request may wait for its connection before the client is slowed down. Chosen: one socket buffer."""
+
+DISCARD_BYTES = 64 * 2**10
+"""Longest body that is read to its end after its request was refused. Chosen: what has likely been sent already."""
+
+_VIA = b"via: 1.1 turnout\r\n"
+_BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
+_ROLE_LINES = {role: f"x-turnout-variant: {role.value}\r\n".encode() for role in Role}
+
+
+class Exchange:
+    """One request and its answer.
+
+    The client side calls `request_data`*, `request_done` and, when the request is first in line, `begin`; after each
+    read that may have changed something, `flush`. The upstream side calls the methods of `Call`. The exchange ends
+    exactly once, in `_end`.
+    """
+
+    __slots__ = (
+        "_acquiring", "_answer_out", "_answer_started", "_body_length", "_client", "_connection", "_copy",
+        "_copy_started", "_early", "_ended", "_keep_alive", "_kept", "_kept_bytes", "_out", "_out_bytes", "_rechunk",
+        "_request_bytes", "_retarget", "_sent_at", "_status", "_target", "abandoned",
+        "assigned_at_s", "begun", "head", "internal_id", "live_side", "method",
+        "request_complete", "request_id", "role", "standing", "variant", "worker",
+    )  # fmt: skip
+
+    standing: "Standing"
+    variant: "LiveVariant"
+
+    def __init__(self, client: "ClientConnection", worker: "Worker", head: heads.RequestHead) -> None:
+        self.worker = worker
+        self.head = head
+        self.method = head.method
+        self.internal_id = worker.next_id()
+        self.request_id = head.request_id or self.internal_id
+        self.role = Role.STABLE
+        self.abandoned = False
+        self.begun = False
+        self.request_complete = False
+        self.assigned_at_s = 0.0
+        self.live_side: Side | None = None
+        self._client = client
+        self._connection: UpstreamConnection | None = None
+        self._copy: Copy | None = None
+        self._copy_started = False
+        self._early: list[bytes] = []
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._kept: list[bytes] | None = None
+        self._kept_bytes = 0
+        self._request_bytes = 0
+        self._retarget = False
+        self._target = head.target
+        self._body_length = head.body_length
+        self._acquiring = False
+        self._answer_out: list[bytes] = []
+        self._answer_started = False
+        self._rechunk = False
+        self._status = 0
+        self._keep_alive = head.keep_alive
+        self._sent_at = 0.0
+        self._ended = False
+
+    # -- the request ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:  # noqa: C901 - the one place where the order of these things is decided
+        """Choose where the request goes and ask for a connection. Called once, when all earlier answers are out."""
+        self.begun = True
+        worker, head = self.worker, self.head
+        standing = worker.table.find(head)
+        if standing is None:
+            self.refuse(404, "no route matches this path and host; `turnout list` shows the routes")
+            return
+        if max(head.body_length, self._request_bytes) > worker.limits.body_bytes:
+            self.refuse(413, f"a body may have at most {worker.limits.body_bytes} bytes")
+            return
+        self.standing = standing
+        assignment = standing.assign(head, self.internal_id)
+        self.assigned_at_s = worker.wall_s()
+        if assignment is not None:
+            self.role = assignment.serve
+        self.variant = standing.variant(self.role)
+        self.variant.counts.started += 1
+        if standing.tally is not None:
+            standing.tally.live[self.role].started += 1
+        self._retarget = self.variant.retargets
+        if assignment is not None and assignment.copy:
+            self._plan_copy(assignment)
+        if self._retarget:
+            self._kept = []
+        if head.expects_continue and not self.request_complete:
+            self._client.write(heads.CONTINUE)
+        early, self._early = self._early, []
+        for data in early:
+            self._take(data)
+        if not self._retarget:
+            self._acquire()
+        if self.request_complete:
+            self._on_complete()
+
+    def request_data(self, data: bytes) -> None:
+        """Take a piece of the body, without framing."""
+        if self._ended:
+            return
+        self._request_bytes += len(data)
+        if not self.begun:
+            self._early.append(data)  # of one read at most; whether it is too much is said when it is our turn
+        elif self._request_bytes > self.worker.limits.body_bytes:
+            self._end_by_us(Outcome.OVERSIZE, 413, f"a body may have at most {self.worker.limits.body_bytes} bytes")
+        else:
+            self._take(data)
+
+    def request_done(self) -> None:
+        """The body is complete."""
+        self.request_complete = True
+        if self.begun:
+            self._on_complete()
+
+    def _take(self, data: bytes) -> None:
+        if self._kept is not None:
+            self._keep(data)
+        if not self._retarget:
+            self._out.append(heads.chunk(data) if self.head.body_length == heads.CHUNKED else data)
+            self._out_bytes += len(data)
+
+    def _on_complete(self) -> None:
+        if self._ended:
+            return
+        self._client.await_answer(self.standing.live.route.timeouts.total_s)
+        if self._retarget:
+            self._send_retargeted()
+        elif self.head.body_length == heads.CHUNKED:
+            self._out.append(heads.LAST_CHUNK)
+
+    def _send_retargeted(self) -> None:
+        try:
+            raw = self.standing.live.adapter.retarget(self._raw_request(), self.variant.variant)
+        except UnreadableError as error:
+            self._end_by_us(
+                Outcome.CLIENT_ERROR, 400, f"this request cannot be readdressed to {self.variant.variant.name}: {error}"
+            )
+            return
+        # The head stays as the client sent it: a copy goes to its own variant's place, not to this one's.
+        self._target = raw.target.encode("latin-1")
+        self._body_length = len(raw.body)
+        self._out.append(raw.body)
+        self._acquire()
+
+    def _raw_request(self) -> RawRequest:
+        """The complete request as an adapter sees it; decoding Latin-1 and back loses nothing."""
+        fields = tuple(
+            (name.decode("latin-1"), line.partition(b":")[2].strip().decode("latin-1"))
+            for name, line in self.head.fields
+        )
+        return RawRequest(
+            self.method.decode("latin-1"), self.head.target.decode("latin-1"), fields, b"".join(self._kept or ())
+        )
+
+    def _acquire(self) -> None:
+        self._acquiring = True
+        if not self.variant.live.acquire(self):
+            name, limit = self.variant.variant.name, self.variant.live.limit
+            self._end_by_us(Outcome.SHED, 503, f"{name} already has {limit} requests in flight (max_in_flight)")
+        self._acquiring = False
+
+    def on_connected(self, connection: "UpstreamConnection") -> None:
+        self._connection = connection
+        self._sent_at = self.worker.now()
+        self._out.insert(0, self._request_head(connection.backend))
+        if not self._acquiring:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send on what has come in, and start the copy once the request is complete."""
+        if self._ended:
+            return
+        connection = self._connection
+        if connection is None:
+            if self._out_bytes > PENDING_BYTES:
+                self._client.pause_for_upstream()
+        else:
+            if self._out:
+                out = b"".join(self._out)
+                self._out.clear()
+                if self._out_bytes > PENDING_BYTES:
+                    self._client.resume_for_upstream()  # before the write, which may block the client anew
+                self._out_bytes = 0
+                connection.write(out)
+            if self.request_complete:
+                connection.request_sent()
+        if self._copy is not None and self.request_complete and not self._copy_started:
+            self._start_copy(self._copy)
+
+    def on_write_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - see Call
+        if blocked:
+            self._client.pause_for_upstream()
+        else:
+            self._client.resume_for_upstream()
+
+    def _request_head(self, backend: "Backend") -> bytes:
+        head = self.head
+        parts = [
+            b"%b %b HTTP/1.1\r\n" % (head.method, self._target),
+            self.variant.host_line(backend, head.host),
+            *[line for _, line in head.fields],
+            self._client.forwarded_lines(head),
+            b"x-request-id: %b\r\n" % self.request_id,
+            _VIA,
+        ]
+        if self._body_length or head.method in _BODY_METHODS:
+            parts.append(heads.framing_line(self._body_length))
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    # -- the answer -------------------------------------------------------------------------------------------------
+
+    def on_answer_head(self, head: heads.AnswerHead) -> None:
+        self._status = head.status
+        request = self.head
+        if not self.request_complete or self.worker.draining:
+            self._keep_alive = False
+        framing = b""
+        if not head.bodiless:
+            if head.body_length >= 0:
+                framing = heads.framing_line(head.body_length)
+            elif request.http10:
+                self._keep_alive = False
+            else:
+                self._rechunk = True
+                framing = heads.framing_line(heads.CHUNKED)
+        connection = b""
+        if not self._keep_alive:
+            connection = b"connection: close\r\n"
+        elif request.http10:
+            connection = b"connection: keep-alive\r\n"
+        self._answer_out.append(
+            b"".join([heads.STATUS_LINES[head.status], *head.fields, framing, connection, self._own_lines(), b"\r\n"])
+        )
+        if self.live_side is not None:
+            self.live_side.status = head.status
+            self.live_side.answer = head
+
+    def on_answer_data(self, data: bytes) -> None:
+        self._answer_out.append(heads.chunk(data) if self._rechunk else data)
+        if self.live_side is not None:
+            self.live_side.add(data)
+
+    def on_answer_flush(self) -> None:
+        # The last piece goes out with the end of the body, so that a whole answer is one write.
+        if self._answer_out:
+            self._answer_started = True
+            self._client.write(b"".join(self._answer_out))
+            self._answer_out.clear()
+
+    def on_answer_end(self) -> None:
+        self._connection = None
+        if self._rechunk:
+            self._client.write(heads.LAST_CHUNK)
+        self._end(outcome_of_status(self._status))
+
+    def on_failed(self, outcome: Outcome, why: str) -> None:
+        self._connection = None
+        name = self.variant.variant.name
+        self._end_by_us(
+            outcome, 504 if outcome is Outcome.TIMEOUT else 502, f"{name} gave no answer ({outcome}): {why}"
+        )
+
+    def client_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - one method for both edges
+        """The client reads slower than the variant answers, or has caught up."""
+        if self._connection is not None:
+            if blocked:
+                self._connection.pause_reading()
+            else:
+                self._connection.resume_reading()
+
+    def _own_lines(self) -> bytes:
+        variant = _ROLE_LINES[self.role] if self.worker.response_headers else b""
+        return b"x-request-id: %b\r\n%b%b" % (self.request_id, variant, _VIA)
+
+    # -- endings ----------------------------------------------------------------------------------------------------
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer a request that goes to no variant."""
+        self._ended = True
+        self.begun = True
+        self._answer_ourselves(status, detail)
+        self._client.exchange_done(keep_alive=self._keep_alive)
+
+    def timed_out(self) -> None:
+        """The request's deadline has passed: it was sent and not answered in time."""
+        if self._client.blocked:
+            outcome = Outcome.CANCELLED  # the variant waited for the client to read
+        else:
+            outcome = Outcome.TIMEOUT if self._connection is not None else Outcome.CONNECT_FAILED
+        total_s = self.standing.live.route.timeouts.total_s
+        self._end_by_us(
+            outcome, 504, f"{self.variant.variant.name} did not answer within {total_s:g} s (timeouts.total)"
+        )
+
+    def not_taken(self) -> None:
+        """The variant read so slowly that the client could not finish its request in time."""
+        name = self.variant.variant.name
+        self._end_by_us(Outcome.TIMEOUT, 504, f"{name} did not take the body in time (limits.body_deadline)")
+
+    def broken_off(self, refusal: heads.Refusal) -> None:
+        """The client's bytes stopped, or stopped being HTTP, within the body: the variant never sees an end to it."""
+        self._keep_alive = False
+        self._end_by_us(Outcome.CANCELLED, refusal.status, refusal.detail)
+
+    def client_gone(self) -> None:
+        """The client has closed its connection: the variant may stop working; a copy goes on."""
+        if self._ended or not self.begun:
+            self._ended = True
+            return
+        self._let_go()
+        self._keep_alive = False
+        self._end(Outcome.CANCELLED)
+
+    def _let_go(self) -> None:
+        self.abandoned = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    def _end_by_us(self, outcome: Outcome, status: int, detail: str) -> None:
+        """End without a complete answer: by one of our own or, where one has begun, by cutting it visibly short."""
+        if self._ended:
+            return
+        if not self.begun:
+            self.refuse(status, detail)
+            return
+        self._let_go()
+        if self._answer_started:
+            self._client.cut()
+        else:
+            self._answer_ourselves(status, detail)
+        self._end(outcome)
+
+    def _answer_ourselves(self, status: int, detail: str) -> None:
+        if not self.request_complete and not self._rest_is_short:
+            self._keep_alive = False
+        extra = b"x-request-id: %b\r\n" % self.request_id
+        if status == 503:
+            extra += b"retry-after: 1\r\n"
+        self._client.write(
+            heads.problem(status, detail, keep_alive=self._keep_alive, extra=extra, to_head=self.method == b"HEAD")
+        )
+
+    @property
+    def _rest_is_short(self) -> bool:
+        """Whether reading the rest of the request and throwing it away is better than closing the connection.
+
+        A client that waits for 100-continue may leave its body out, so there is no telling what would come next.
+        """
+        return 0 <= self.head.body_length <= DISCARD_BYTES and not self.head.expects_continue
+
+    def _end(self, outcome: Outcome) -> None:
+        """Count what happened, close the live half of the pair, and make room for the next request."""
+        self._ended = True
+        latency_ms = (self.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
+        count_end(self.variant.counts, self.standing.tally, self.role, outcome, latency_ms)
+        if self.live_side is not None:
+            self.live_side.end(outcome, latency_ms)
+            if self._copy_started:
+                self.side_ended()
+            else:
+                self.standing.live.drop_copy(f"live_{outcome.value}")
+        if not self._copy_started:
+            self._release_body()
+        self._client.exchange_done(keep_alive=self._keep_alive)
+
+    # -- the copy ---------------------------------------------------------------------------------------------------
+
+    def _plan_copy(self, assignment: "Assignment") -> None:
+        """Decide, from what was known before this request arrived, whether its copy can be made."""
+        live = self.standing.live
+        reason = self._copy_refusal()
+        if reason:
+            live.drop_copy(reason)
+            return
+        other = assignment.serve.other
+        self.live_side = Side(self.role)
+        self._copy = Copy(self, Side(other), self.standing.variant(other))
+        self._kept = []
+
+    def _copy_refusal(self) -> str:
+        live = self.standing.live
+        if not live.mirror_safe:
+            return "not_mirror_safe"
+        if self.method != b"POST":
+            return "not_a_prediction"
+        if len(live.copies) >= live.route.mirror.in_flight:
+            return "in_flight"
+        if live.copy_bytes >= live.route.mirror.body_bytes:
+            return "bytes"
+        return ""
+
+    def _keep(self, data: bytes) -> None:
+        """Hold a piece of the body for the copy; past the caps the request streams on and its pair is `oversize`."""
+        kept = self._kept
+        if kept is None:
+            return
+        limits = self.worker.limits
+        size = len(data)
+        if self._kept_bytes + size > limits.kept_body_bytes or self.worker.kept_bytes + size > limits.kept_bytes:
+            self._release_body()
+            if self._retarget:
+                self._end_by_us(
+                    Outcome.OVERSIZE, 413, f"bodies over {limits.kept_body_bytes} bytes cannot be readdressed"
+                )
+            return
+        kept.append(data)
+        self._kept_bytes += size
+        self.worker.kept_bytes += size
+
+    def _release_body(self) -> None:
+        self.worker.kept_bytes -= self._kept_bytes
+        self._kept_bytes = 0
+        self._kept = None
+
+    def _start_copy(self, copy: Copy) -> None:
+        self._copy_started = True
+        if self._kept is None:
+            copy.end_oversize()
+            return
+        target, body = self.head.target, b"".join(self._kept)
+        self._kept = [body]  # one buffer, not the pieces and their sum
+        if copy.variant.retargets:
+            try:
+                raw = self.standing.live.adapter.retarget(self._raw_request(), copy.variant.variant)
+                target, body = raw.target.encode("latin-1"), raw.body
+            except Exception:  # noqa: BLE001 - whatever a plug-in raises here, the live answer goes on
+                copy.end_unreadable()
+                return
+        copy.start(target, body)
+
+    def copy_head(self, copy: Copy, backend: "Backend") -> bytes:
+        """Return the head of the copy: the request's fields without credentials, marked with the rollout."""
+        head = self.head
+        fields = (
+            heads.lines_without(head.fields, heads.CREDENTIALS)
+            if head.has_credentials
+            else b"".join([line for _, line in head.fields])
+        )
+        return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-turnout-mirror: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            head.method, copy.target, copy.variant.host_line(backend, head.host), fields,
+            self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
+            len(copy.body),
+        )  # fmt: skip
+
+    def side_ended(self) -> None:
+        """One half of the pair is closed; with the second one the pair goes to the recorder."""
+        copy, live_side = self._copy, self.live_side
+        if copy is None or live_side is None:
+            return
+        if copy.side.done:
+            self._release_body()
+            if live_side.done:
+                self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
+                self.worker.recorder.put(self, live_side, copy.side)

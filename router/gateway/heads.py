@@ -1,0 +1,281 @@
+"""Reads and writes HTTP/1.1 heads: strict in, re-serialised out, never spliced.
+
+llhttp (strict mode) has already refused what is not a message at all: bad field names, bare CR, LF or NUL, obs-fold,
+doubled or contradictory Content-Length, Content-Length beside Transfer-Encoding. Checked here is what llhttp lets
+through and an intermediary must not (RFC 9110 section 7, RFC 9112 sections 3 and 6). All functions are pure.
+"""
+
+import http
+import json
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Fields = list[tuple[bytes, bytes]]
+
+CHUNKED = -1
+"""Body length of a message that is framed by chunks."""
+UNTIL_CLOSE = -2
+"""Body length of an answer that ends when the connection does."""
+
+HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+MAX_DIGITS = 15
+"""Longest Content-Length that is read. Keeps every sum exact; 10**15 bytes is beyond any limit we have."""
+
+# RFC 9110 section 7.6.1 and the fields that Turnout writes itself.
+_HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+_OWN = (
+    b"host", b"content-length", b"expect", b"x-request-id",
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
+    b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
+)  # fmt: skip
+_REQUEST_SPECIAL = frozenset((*_HOP_BY_HOP, *_OWN))
+_ANSWER_SPECIAL = frozenset((
+    *_HOP_BY_HOP, b"content-length", b"x-request-id",
+    b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
+))  # fmt: skip
+_CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
+
+STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode()
+    for status, phrase in (
+        (code, http.HTTPStatus(code).phrase if code in http.HTTPStatus._value2member_map_ else "")
+        for code in range(100, 600)
+    )
+}
+
+
+class RequestHead:
+    """What the gateway needs to know of a request's head; built once, then only read.
+
+    `body_length` is a number of bytes or CHUNKED. `fields` are the end-to-end fields in order as (lower-case name,
+    whole line). A frozen dataclass costs three times as much to build, and this is built for each request.
+    """
+
+    __slots__ = (
+        "body_length", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
+        "has_credentials", "host", "http10", "keep_alive", "method", "override", "path", "request_id", "target",
+    )  # fmt: skip
+
+    def __init__(self, method: bytes, target: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.path = b""
+        self.host = b""
+        self.body_length = 0
+        self.http10 = False
+        self.keep_alive = True
+        self.expects_continue = False
+        self.request_id = b""
+        self.override = b""
+        self.forwarded_for: list[bytes] = []
+        self.forwarded_proto = b""
+        self.forwarded_host = b""
+        self.has_credentials = False
+        self.fields: Fields = []
+
+
+class Refusal:
+    """Why a request is not forwarded: the answer's status and one sentence."""
+
+    __slots__ = ("detail", "status")
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+
+
+def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of handlers would cost a call per field
+    method: bytes, target: bytes, version: str, headers: "Fields"
+) -> RequestHead | Refusal:
+    """Return the head of a request, or why it is refused (RFC 9112 sections 3.2 and 6.1)."""
+    head = RequestHead(method, target)
+    head.http10 = version == "1.0"
+    if version not in ("1.1", "1.0"):
+        return Refusal(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
+    hosts = 0
+    nominated: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in _REQUEST_SPECIAL:
+            head.fields.append((lower, b"%b: %b\r\n" % (name, value)))
+            if lower in _CREDENTIALS:
+                head.has_credentials = True
+        elif lower == b"host":
+            hosts += 1
+            head.host = value.strip(b" \t")
+        elif lower == b"content-length":
+            length = _decimal(value)
+            if length is None:
+                return Refusal(400, "Content-Length must be one decimal number of at most 15 digits")
+            head.body_length = length
+        elif lower == b"connection":
+            nominated += _tokens(value)
+        elif lower == b"transfer-encoding":
+            codings += _tokens(value)
+        elif lower == b"expect":
+            if value.strip().lower() != b"100-continue":
+                return Refusal(417, "the only expectation known here is 100-continue")
+            head.expects_continue = version == "1.1"
+        elif lower == b"x-request-id":
+            head.request_id = value if REQUEST_ID.fullmatch(value) else b""
+        elif lower == b"x-turnout-variant":
+            head.override = value
+        elif lower == b"x-forwarded-for":
+            head.forwarded_for.append(value)
+        elif lower == b"x-forwarded-proto":
+            head.forwarded_proto = value
+        elif lower == b"x-forwarded-host":
+            head.forwarded_host = value
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        return Refusal(400, f"a request has exactly one Host field, this one has {hosts}")
+    if hosts and head.host and not HOST.fullmatch(head.host):
+        return Refusal(400, "the Host field is not a host name with an optional port")
+    if codings:
+        if version == "1.0" or codings != [b"chunked"]:
+            return Refusal(400 if version == "1.0" else 501, "the only transfer coding known here is one chunked")
+        head.body_length = CHUNKED
+    if nominated:
+        drop = frozenset(nominated) - _FRAMING
+        head.keep_alive = b"keep-alive" in drop if version == "1.0" else b"close" not in drop
+        head.fields = [field for field in head.fields if field[0] not in drop]
+    elif version == "1.0":
+        head.keep_alive = False
+    return _read_target(head)
+
+
+def _read_target(head: RequestHead) -> RequestHead | Refusal:
+    """Set path, and host for absolute-form, where the target wins over Host (RFC 9112 section 3.2.2)."""
+    target = head.target
+    if head.method in (b"CONNECT", b"TRACE"):
+        return Refusal(501, f"{head.method.decode()} is not offered by this gateway")
+    if not target.startswith(b"/"):
+        if target == b"*" and head.method == b"OPTIONS":
+            head.path = b"*"
+            return head
+        scheme, separator, rest = target.partition(b"://")
+        if not separator or scheme.lower() not in (b"http", b"https"):
+            return Refusal(400, "the request target must be a path or an http URL")
+        start = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        authority, tail = rest[:start], rest[start:]
+        if not HOST.fullmatch(authority):
+            return Refusal(400, "the request target's authority is not a host name with an optional port")
+        head.host = authority
+        head.target = target = tail if tail.startswith(b"/") else b"/" + tail
+    if b"#" in target:
+        return Refusal(400, "the request target holds a fragment")
+    head.path = target.partition(b"?")[0]
+    return head
+
+
+class AnswerHead:
+    """What the gateway needs to know of an answer's head. `body_length` is bytes, CHUNKED or UNTIL_CLOSE.
+
+    `bodiless` says that no body follows whatever the fields describe (answers to HEAD, 204, 304).
+    """
+
+    __slots__ = ("bodiless", "body_length", "fields", "keep_alive", "status")
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.bodiless = False
+        self.body_length = UNTIL_CLOSE
+        self.keep_alive = True
+        self.fields: list[bytes] = []
+
+
+def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
+    status: int, version: str, headers: "Fields", *, to_head: bool
+) -> AnswerHead | None:
+    """Return the head of an answer, or None where its framing is not allowed (RFC 9112 section 6.3).
+
+    `to_head` says that the request was HEAD, so that no body follows whatever the fields say.
+    """
+    head = AnswerHead(status)
+    if version not in ("1.1", "1.0"):
+        return None
+    length: int | None = None
+    nominated: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in _ANSWER_SPECIAL:
+            head.fields.append(b"%b: %b\r\n" % (name, value))
+        elif lower == b"content-length":
+            length = _decimal(value)
+            if length is None:
+                return None
+        elif lower == b"connection":
+            nominated += _tokens(value)
+        elif lower == b"transfer-encoding":
+            codings += _tokens(value)
+    if codings and (codings != [b"chunked"] or version == "1.0"):
+        return None
+    if nominated:
+        drop = frozenset(nominated) - _FRAMING
+        head.keep_alive = b"keep-alive" in drop if version == "1.0" else b"close" not in drop
+        head.fields = [line for line in head.fields if line.partition(b":")[0].lower() not in drop]
+    elif version == "1.0":
+        head.keep_alive = False
+    if to_head or status in (204, 304):
+        # The fields describe the body that a GET would have had; they are passed on, no byte follows.
+        head.bodiless = True
+        head.body_length = 0
+        if length is not None and status != 204:
+            head.fields.append(b"content-length: %d\r\n" % length)
+    elif codings:
+        head.body_length = CHUNKED
+    elif length is not None:
+        head.body_length = length
+    else:
+        head.keep_alive = False
+    return head
+
+
+def _decimal(value: bytes) -> int | None:
+    digits = value.strip(b" \t")
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_DIGITS else None
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
+
+
+def lines_without(fields: "Sequence[tuple[bytes, bytes]]", dropped: "Iterable[bytes]") -> bytes:
+    """Join the lines of `fields` whose name is not in `dropped`."""
+    gone = frozenset(dropped)
+    return b"".join([line for name, line in fields if name not in gone])
+
+
+CREDENTIALS: "Iterable[bytes]" = _CREDENTIALS
+"""Fields that a copy does not carry unless the operator allows it (design.md section 8, Headers)."""
+
+
+def framing_line(body_length: int) -> bytes:
+    """Return the field that frames a body of `body_length` bytes or CHUNKED."""
+    return b"transfer-encoding: chunked\r\n" if body_length == CHUNKED else b"content-length: %d\r\n" % body_length
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk; `data` must not be empty, an empty chunk ends the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def problem(status: int, detail: str, *, keep_alive: bool, extra: bytes = b"", to_head: bool = False) -> bytes:
+    """Return a whole answer of Turnout itself, an RFC 9457 problem document; `x-turnout-origin` marks it as ours."""
+    title = http.HTTPStatus(status).phrase
+    body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":{json.dumps(detail)}}}\n'.encode()
+    connection = b"" if keep_alive else b"connection: close\r\n"
+    fields = b"content-type: application/problem+json\r\ncontent-length: %d\r\nx-turnout-origin: gateway\r\n" % len(
+        body
+    )
+    return b"%b%b%b%b\r\n%b" % (STATUS_LINES[status], fields, connection, extra, b"" if to_head else body)

@@ -1,0 +1,149 @@
+"""Copies: the other variant's part in a request, and the pair that comes of it.
+
+A copy begins when the request body is complete, has its own pool, bounds and deadline, and nobody waits for it.
+Neither the client's going away nor the copy's failure touches the other side. The pair is closed by whichever side
+ends last.
+"""
+
+from typing import TYPE_CHECKING
+
+from router.core.observations import Outcome, outcome_of_status
+from router.gateway import heads
+
+if TYPE_CHECKING:
+    from router.core.traffic import Role
+    from router.gateway.exchange import Exchange
+    from router.gateway.table import LiveRoute, LiveVariant
+    from router.gateway.upstream import UpstreamConnection
+
+CAPTURE_BYTES = 256 * 2**10
+"""Longest answer that is kept to be compared (design.md section 5)."""
+
+
+class Side:
+    """One variant's half of a pair while it is under way. `body` is None once it is longer than CAPTURE_BYTES."""
+
+    __slots__ = ("answer", "body", "body_bytes", "done", "latency_ms", "outcome", "role", "status")
+
+    def __init__(self, role: "Role") -> None:
+        self.role = role
+        self.outcome = Outcome.OVERSIZE
+        self.status = 0
+        self.latency_ms = 0.0
+        self.body_bytes = 0
+        self.body: list[bytes] | None = []
+        self.answer: heads.AnswerHead | None = None
+        self.done = False
+
+    def add(self, data: bytes) -> None:
+        """Take a piece of the answer's body."""
+        self.body_bytes += len(data)
+        if self.body is not None:
+            if self.body_bytes > CAPTURE_BYTES:
+                self.body = None
+            else:
+                self.body.append(data)
+
+    def end(self, outcome: Outcome, latency_ms: float) -> None:
+        """Close this half."""
+        self.outcome = outcome
+        self.latency_ms = latency_ms
+        self.done = True
+
+
+class Copy:
+    """One copy: a `Call` of the copies' pool. Holds the request body until its answer or its end."""
+
+    __slots__ = (
+        "_connection", "_exchange", "_live", "_sent_at", "_started_at", "abandoned", "body", "method", "side",
+        "target", "variant",
+    )  # fmt: skip
+
+    def __init__(self, exchange: "Exchange", side: Side, variant: "LiveVariant") -> None:
+        self.side = side
+        self.variant = variant
+        self.method = exchange.method
+        self.target = b""
+        self.body = b""
+        self.abandoned = False
+        self._exchange = exchange
+        self._live: LiveRoute = exchange.standing.live
+        self._connection: UpstreamConnection | None = None
+        self._started_at = 0.0
+        self._sent_at = 0.0
+
+    def start(self, target: bytes, body: bytes) -> None:
+        """Send the copy on its way, or end it as shed when its pool is full."""
+        self.target = target
+        self.body = body
+        self._started_at = self._exchange.worker.now()
+        self._live.copies[self] = None
+        self._live.copy_bytes += len(body)
+        if not self.variant.copies.acquire(self):
+            self._end(Outcome.SHED)
+
+    def end_oversize(self) -> None:
+        """The request's body was too large to be kept."""
+        self._end(Outcome.OVERSIZE)
+
+    def end_unreadable(self) -> None:
+        """The request could not be readdressed to this variant; nothing was sent, and it is not the variant's fault."""
+        self._live.drop_copy("not_readdressable")
+        self._end(Outcome.CLIENT_ERROR)
+
+    def on_connected(self, connection: "UpstreamConnection") -> None:
+        self._connection = connection
+        self._sent_at = self._exchange.worker.now()
+        connection.write(self._exchange.copy_head(self, connection.backend) + self.body)
+        connection.request_sent()
+
+    def on_answer_head(self, head: heads.AnswerHead) -> None:
+        self.side.status = head.status
+        self.side.answer = head
+
+    def on_answer_data(self, data: bytes) -> None:
+        self.side.add(data)
+
+    def on_answer_flush(self) -> None:
+        """Nobody waits."""
+
+    def on_answer_end(self) -> None:
+        self._connection = None
+        self._end(outcome_of_status(self.side.status))
+
+    def on_failed(self, outcome: Outcome, why: str) -> None:  # noqa: ARG002 - the pair keeps the outcome; the text may quote the answer
+        self._connection = None
+        self._end(outcome)
+
+    def on_write_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - see Call
+        """The body is bounded and already in memory; the transport holds what the backend has not taken."""
+
+    def expire_if(self, started_before: float) -> bool:
+        """Give up if it was started before that time: the variant missed the deadline, or never took the connection."""
+        if self._started_at >= started_before:
+            return False
+        self.abandoned = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+        self._end(Outcome.TIMEOUT if connection is not None else Outcome.CONNECT_FAILED)
+        return True
+
+    def _end(self, outcome: Outcome) -> None:
+        if self.side.done:
+            return
+        if self in self._live.copies:
+            del self._live.copies[self]
+            self._live.copy_bytes -= len(self.body)
+        self.body = b""
+        latency_ms = (self._exchange.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
+        self.side.end(outcome, latency_ms)
+        self._exchange.side_ended()
+
+
+def expire_copies(live: "LiveRoute", now: float) -> None:
+    """End the copies of a Route that have had their time; they are kept in the order of their start."""
+    started_before = now - live.route.mirror.timeout_s
+    for copy in list(live.copies):
+        if not copy.expire_if(started_before):
+            return

@@ -1,0 +1,299 @@
+"""The recorder: from finished halves to pairs and counters in the store, without ever holding up a request.
+
+The request path only appends to `put`. Every tick the recorder reads predictions, compares, and counts, for at most 2
+ms per turn of the loop; a task of its own writes batches. Both queues are bounded in bytes by one budget; what does
+not fit is dropped, the oldest first, and counted by reason.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from router.core.errors import StoreUnavailableError, UnreadableError
+from router.core.inference import PREDICTION_BYTES, Answer, Prediction, RawAnswer
+from router.core.observations import Comparison, Pair, PairSide
+from router.core.ports import RecordBatch
+from router.core.traffic import Role
+from router.store.pair_codec import encode_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from router.core.config import PairsConfig, RecorderConfig
+    from router.core.observations import CounterKey
+    from router.core.ports import RecordStore
+    from router.gateway.exchange import Exchange
+    from router.gateway.mirror import Side
+    from router.gateway.table import LiveRoute, LiveTable
+
+TURN_S = 0.002
+"""How long one turn of the loop may be spent on comparing (design.md section 5)."""
+
+RAW_OVERHEAD_BYTES = 2_048
+"""What a pair holds besides the two bodies: the exchange, its head, lists. To be measured; chosen on the safe side."""
+
+BATCH_PAIRS = 256
+"""Most pairs in one stream entry. Chosen: an entry of about 60 KiB, small beside a store's default limits."""
+
+COUNTERS_EVERY_S = 1.0
+RETRY_S = 0.25
+
+
+class Recorder:
+    """Bounded hand-over from the request path to the store.
+
+    `queue_bytes` counts raw pairs and encoded batches together. Drops: `store_down` (oldest batch let go, which waited
+    for the store), `queue_full` (no batch left to let go: the new pair is not taken). Counters survive drops: whole
+    cumulative values are written again.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that it depends on
+        self,
+        store: "RecordStore",
+        *,
+        boot: str,
+        config: "RecorderConfig",
+        pairs: "PairsConfig",
+        now: "Callable[[], float]",
+        on_write: "Callable[[str], None]",
+    ) -> None:
+        self.queue_bytes = 0
+        self.drops: defaultdict[str, int] = defaultdict(int)
+        self._store = store
+        self._boot = boot
+        self._limit = config.queue_bytes
+        self._pairs = pairs
+        self._now = now
+        self._on_write = on_write
+        self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
+        self._fresh: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+        self._outbox: deque[RecordBatch] = deque()
+        self._wake = asyncio.Event()
+        self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._sent: dict[tuple[str, str], dict[CounterKey, int]] = {}
+        self._counters_at = 0.0
+
+    # -- the request path -------------------------------------------------------------------------------------------
+
+    def put(self, exchange: "Exchange", live: "Side", copy: "Side") -> None:
+        """Take a pair whose halves are both closed."""
+        size = (
+            RAW_OVERHEAD_BYTES + live.body_bytes * (live.body is not None) + copy.body_bytes * (copy.body is not None)
+        )
+        if self.queue_bytes + size > self._limit and not self._make_room(size):
+            self.drops["queue_full"] += 1
+            return
+        self.queue_bytes += size
+        self._raw.append((exchange, live, copy, size))
+
+    # -- every tick -------------------------------------------------------------------------------------------------
+
+    def tick(self, table: "LiveTable") -> bool:
+        """Turn raw pairs into batches for TURN_S; True when some are left for the next turn."""
+        until = self._now() + TURN_S
+        raw = self._raw
+        while raw:
+            exchange, live, copy, size = raw.popleft()
+            self.queue_bytes -= size
+            self._record(exchange, live, copy)
+            if self._now() > until:
+                break
+        for (route, rollout), pairs in self._fresh.items():
+            if len(pairs) >= BATCH_PAIRS or (pairs and not raw):
+                self._batch(table, route, rollout, pairs)
+        if self._now() - self._counters_at >= COUNTERS_EVERY_S:
+            self.batch_counters(table)
+        return bool(raw)
+
+    def _record(self, exchange: "Exchange", live: "Side", copy: "Side") -> None:
+        standing = exchange.standing
+        stable, candidate = (live, copy) if live.role is Role.STABLE else (copy, live)
+        comparison, sides = compare_sides(standing.live, stable, candidate, keep_predictions=self._pairs.predictions)
+        missing = next(
+            (f"{side.role.value}:{side.outcome.value}" for side in (stable, candidate) if not side.outcome.is_answer),
+            "",
+        )
+        cell = missing or "both"
+        standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
+        if standing.tally is not None:
+            agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
+            standing.tally.pair(cell, agreement)
+        route = standing.live.route.name
+        self._fresh[route, standing.rollout_id].append(
+            Pair(
+                pair_id=exchange.internal_id.decode(),
+                request_id=exchange.request_id.decode(),
+                route=route,
+                rollout=standing.rollout_id,
+                exposure=standing.exposure.id,
+                assigned_at_s=exchange.assigned_at_s,
+                served=live.role.value,
+                stable=sides[0],
+                candidate=sides[1],
+                comparison=comparison,
+            )
+        )
+
+    def _batch(self, table: "LiveTable", route: str, rollout: str, pairs: list[Pair]) -> None:
+        payload = encode_pairs(pairs)
+        self._enqueue(route, rollout, len(pairs), payload, self._changed_counters(table, route, rollout))
+        pairs.clear()
+
+    def batch_counters(self, table: "LiveTable") -> None:
+        """Write the counters of rollouts that have traffic but no pairs just now."""
+        self._counters_at = self._now()
+        for name, standing in table.standings.items():
+            if standing.rollout_id:
+                changed = self._changed_counters(table, name, standing.rollout_id)
+                if changed:
+                    self._enqueue(name, standing.rollout_id, 0, b"", changed)
+
+    def _changed_counters(self, table: "LiveTable", route: str, rollout: str) -> "Mapping[CounterKey, int]":
+        sent = self._sent.setdefault((route, rollout), {})
+        changed: dict[CounterKey, int] = {}
+        for tally in table.tallies(route, rollout):
+            for key, value in tally.counters().items():
+                if sent.get(key) != value:
+                    changed[key] = sent[key] = value
+        return changed
+
+    def _enqueue(
+        self, route: str, rollout: str, pairs: int, payload: bytes, counters: "Mapping[CounterKey, int]"
+    ) -> None:
+        self._sequences[route, rollout] += 1
+        batch = RecordBatch(
+            route=route,
+            rollout=rollout,
+            boot=self._boot,
+            sequence=self._sequences[route, rollout],
+            pairs=pairs,
+            payload=payload,
+            counters=counters,
+        )
+        self.queue_bytes += _size(batch)
+        self._outbox.append(batch)
+        if self.queue_bytes > self._limit:
+            self._make_room(0)
+        self._wake.set()
+
+    def _make_room(self, size: int) -> bool:
+        """Let go of the oldest batches until `size` more bytes fit; False when that is not enough."""
+        while self.queue_bytes + size > self._limit and len(self._outbox) > 1:
+            self._drop_oldest()
+        return self.queue_bytes + size <= self._limit
+
+    def _drop_oldest(self) -> None:
+        # The first one may be on its way; the second is the oldest that surely is not.
+        batch = self._outbox[1]
+        del self._outbox[1]
+        self.queue_bytes -= _size(batch)
+        self.drops["store_down"] += batch.pairs
+        self._sent.pop((batch.route, batch.rollout), None)
+
+    # -- the writer -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write batches in order until cancelled; a batch that failed is repeated, the store recognises it."""
+        while True:
+            while not self._outbox:
+                self._wake.clear()
+                await self._wake.wait()
+            await self._write(self._outbox[0])
+
+    async def _write(self, batch: RecordBatch) -> None:
+        try:
+            trimmed = await self._store.append(batch, self._pairs.keep_bytes)
+        except StoreUnavailableError:
+            self._on_write("failed")
+            # The store may come back without its last seconds: whatever counts is written whole again.
+            self._sent.clear()
+            await asyncio.sleep(RETRY_S)
+            return
+        self._on_write("ok")
+        self.drops["trimmed"] += trimmed
+        self._outbox.popleft()
+        self.queue_bytes -= _size(batch)
+
+    async def flush(self) -> None:
+        """Return when everything that was put or counted has been written; callers bound it by a timeout."""
+        self._counters_at = 0.0  # due with the next tick
+        while self._outbox or self._raw or not self._counters_at:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.01)
+
+
+def _size(batch: RecordBatch) -> int:
+    return len(batch.payload) + 100 * len(batch.counters) + 500
+
+
+def compare_sides(
+    live: "LiveRoute", stable: "Side", candidate: "Side", *, keep_predictions: bool
+) -> tuple[Comparison, tuple[PairSide, PairSide]]:
+    """Read both answers and compare them; a missing, unreadable or too large one gives `same=None` and the reason."""
+    answers = []
+    reason = ""
+    for side in (stable, candidate):
+        answer: Answer | None = None
+        if not side.outcome.is_answer:
+            reason = reason or f"no answer of {side.role.value}: {side.outcome.value}"
+        elif side.body is None:
+            reason = reason or "size"
+        else:
+            answer, unreadable = _read(live, side)
+            reason = reason or unreadable
+        answers.append(answer)
+    first, second = answers
+    if reason or first is None or second is None:
+        comparison = Comparison(live.comparator.name, same=None, reason=reason)
+    else:
+        comparison = _compare(live, first, second)
+    return comparison, (
+        _pair_side(stable, first, keep=keep_predictions),
+        _pair_side(candidate, second, keep=keep_predictions),
+    )
+
+
+def _compare(live: "LiveRoute", stable: Answer, candidate: Answer) -> Comparison:
+    try:
+        return live.comparator.compare(stable, candidate)
+    except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
+        return Comparison(live.comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}")
+
+
+def _read(live: "LiveRoute", side: "Side") -> tuple[Answer, str]:
+    body = b"".join(side.body or ())
+    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+    if side.status >= 300:  # an error body holds no prediction
+        return Answer(side.status, len(body), digest), ""
+    fields: list[tuple[str, str]] = []
+    for line in side.answer.fields if side.answer else ():
+        name, _, value = line.partition(b":")
+        fields.append((name.decode("latin-1").lower(), value.strip().decode("latin-1")))
+    try:
+        prediction = live.adapter.read_answer(RawAnswer(side.status, tuple(fields), body))
+    except UnreadableError as error:
+        return Answer(side.status, len(body), digest), f"unreadable answer of {side.role.value}: {error}"
+    except Exception as error:  # noqa: BLE001 - as in `_compare`
+        return Answer(side.status, len(body), digest), f"adapter failed: {type(error).__name__}"
+    return Answer(side.status, len(body), digest, prediction), ""
+
+
+def _pair_side(side: "Side", answer: Answer | None, *, keep: bool) -> PairSide:
+    label, score = _shown(answer.prediction) if keep and answer and answer.prediction else (None, None)
+    return PairSide(
+        outcome=side.outcome,
+        status=side.status if side.outcome.is_answer else 0,
+        latency_ms=round(side.latency_ms, 3),
+        body_bytes=side.body_bytes,
+        digest=answer.digest if answer else "",
+        label=label,
+        score=score,
+    )
+
+
+def _shown(prediction: Prediction) -> tuple[str | None, float | None]:
+    """The label and score that the pair log keeps: a batch's labels in one bounded text, the score of a single row."""
+    label = (
+        ",".join(prediction.labels).encode()[:PREDICTION_BYTES].decode(errors="ignore") if prediction.labels else None
+    )
+    return label, prediction.scores[0] if len(prediction.scores) == 1 else None

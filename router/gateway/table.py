@@ -1,0 +1,206 @@
+"""The live routes: each Route's pools and counters, and the state it is routed by.
+
+A `LiveRoute` lasts as long as the worker; a `Standing` is one state of it, made anew for each revision and never
+changed, so that a request that began under one keeps it to the end.
+"""
+
+from typing import TYPE_CHECKING
+
+from router.core.rollout import idle_state
+from router.core.traffic import (
+    MIRROR,
+    SERVE,
+    AffinityKind,
+    AffinitySource,
+    Assignment,
+    Entry,
+    Role,
+    RouteTable,
+    assign,
+    bucket_of,
+)
+from router.gateway import heads
+from router.gateway.tally import Tally, VariantCounts
+from router.gateway.upstream import Pool
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Mapping
+
+    from router.core.ports import Comparator, ModelAdapter
+    from router.core.rollout import RolloutState
+    from router.core.traffic import Backend, Route, Variant
+    from router.gateway.mirror import Copy
+
+
+class LiveVariant:
+    """One Variant with its two pools, so that copies can never take a live request's place."""
+
+    __slots__ = ("copies", "counts", "live", "retargets", "variant")
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop", route: "Route", variant: "Variant") -> None:
+        self.variant = variant
+        self.live = Pool(loop, variant, route.timeouts.connect_s, variant.max_in_flight)
+        self.copies = Pool(loop, variant, route.timeouts.connect_s, route.mirror.in_flight)
+        self.counts = VariantCounts()
+        self.retargets = variant.model is not None or variant.path is not None
+
+    def host_line(self, backend: "Backend", client_host: bytes) -> bytes:
+        """Return the Host field for a request to `backend`."""
+        host = self.variant.host
+        if host is None:
+            return b"host: %b\r\n" % backend.authority.encode()
+        return b"host: %b\r\n" % (client_host if host == "preserve" else host.encode())
+
+
+class LiveRoute:
+    """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold."""
+
+    __slots__ = (
+        "adapter",
+        "comparator",
+        "copies",
+        "copy_bytes",
+        "copy_drops",
+        "mirror_safe",
+        "pairs",
+        "route",
+        "variants",
+    )
+
+    def __init__(
+        self, loop: "asyncio.AbstractEventLoop", route: "Route", adapter: "ModelAdapter", comparator: "Comparator"
+    ) -> None:
+        self.route = route
+        self.adapter = adapter
+        self.comparator = comparator
+        self.mirror_safe = route.mirror_safe
+        self.variants = {name: LiveVariant(loop, route, variant) for name, variant in route.variants.items()}
+        self.copies: dict[Copy, None] = {}
+        self.copy_bytes = 0
+        self.copy_drops: dict[str, int] = {}
+        self.pairs: dict[str, int] = {}
+
+    def drop_copy(self, reason: str) -> None:
+        """Count a request whose copy was not made."""
+        self.copy_drops[reason] = self.copy_drops.get(reason, 0) + 1
+
+    def pools(self) -> "Iterable[Pool]":
+        """All pools."""
+        for variant in self.variants.values():
+            yield variant.live
+            yield variant.copies
+
+
+class Standing:
+    """One revision of a Route, ready to route by. `candidate` is None unless a rollout is under way."""
+
+    __slots__ = ("candidate", "exposure", "live", "rollout_id", "stable", "state", "tally")
+
+    def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None) -> None:
+        self.live = live
+        self.state = state
+        self.exposure = state.exposure
+        self.rollout_id = state.id
+        self.stable = live.variants[state.stable]
+        self.candidate = live.variants.get(state.candidate) if state.active else None
+        self.tally = tally if self.candidate is not None else None
+
+    def assign(self, head: heads.RequestHead, internal_id: bytes) -> Assignment | None:
+        """Return where a request goes, None when no rollout is under way and stable serves.
+
+        The serving bucket comes from the affinity key, else from the internal id; the mirror bucket always from the
+        internal id. Shares of 0 % and 100 % need no hash: every bucket gives the same answer.
+        """
+        if self.candidate is None:
+            return None
+        exposure = self.exposure
+        serve_bucket = mirror_bucket = 0
+        if 0 < exposure.weight_bp < 10_000:
+            key = affinity_key(self.live.route.affinity, head) or internal_id
+            serve_bucket = bucket_of(key, self.rollout_id, SERVE)
+        if 0 < exposure.mirror_bp < 10_000:
+            mirror_bucket = bucket_of(internal_id, self.rollout_id, MIRROR)
+        return assign(exposure, serve_bucket, mirror_bucket)
+
+    def variant(self, role: Role) -> LiveVariant:
+        """Return the variant in `role`; stable where there is no candidate."""
+        return self.candidate if role is Role.CANDIDATE and self.candidate is not None else self.stable
+
+
+def affinity_key(sources: "tuple[AffinitySource, ...]", head: heads.RequestHead) -> bytes:
+    """Return the first affinity key that the request carries, or b"" when it carries none."""
+    for source in sources:
+        name = source.name.encode()
+        if source.kind is AffinityKind.QUERY:
+            found = _parameter(head.target.partition(b"?")[2], b"&", name)
+        else:
+            wanted = b"cookie" if source.kind is AffinityKind.COOKIE else name.lower()
+            line = next((line for lower, line in head.fields if lower == wanted), b"")
+            found = line.partition(b":")[2].strip()
+            if source.kind is AffinityKind.COOKIE:
+                found = _parameter(found, b";", name)
+        if found:
+            return found
+    return b""
+
+
+def _parameter(text: bytes, separator: bytes, name: bytes) -> bytes:
+    for part in text.split(separator):
+        key, _, value = part.strip().partition(b"=")
+        if key == name:
+            return value
+    return b""
+
+
+class LiveTable:
+    """All live routes, and the table of their present standings."""
+
+    def __init__(self, lives: "Mapping[str, LiveRoute]", now_s: float) -> None:
+        self.lives = lives
+        self.standings: dict[str, Standing] = {}
+        self._tallies: dict[str, dict[str, dict[int, Tally]]] = {name: {} for name in lives}
+        for name, live in lives.items():
+            self.adopt(idle_state(name, live.route.stable, now_s))
+
+    def adopt(self, state: "RolloutState") -> bool:
+        """Route by `state` from now on; False when it names a variant that this worker's configuration does not have.
+
+        Counters of an earlier rollout of the Route are let go once a newer rollout begins.
+        """
+        live = self.lives[state.route]
+        known = live.variants
+        if state.stable not in known or (state.active and state.candidate not in known):
+            return False
+        rollouts = self._tallies[state.route]
+        if state.id not in rollouts:
+            rollouts.clear()
+        tallies = rollouts.setdefault(state.id, {})
+        exposure = state.exposure.id
+        if exposure not in tallies:
+            tallies[exposure] = Tally(exposure)
+        self.standings[state.route] = Standing(live, state, tallies[exposure])
+        self._table = RouteTable.of(Entry(one.live.route, one.state) for one in self.standings.values())
+        return True
+
+    def find(self, head: heads.RequestHead) -> Standing | None:
+        """Return the standing of the Route that a request matches, or None."""
+        host = head.host.rpartition(b":")[0] if head.host.rpartition(b":")[2].isdigit() else head.host
+        entry = self._table.find(head.path.decode("latin-1"), host.decode("latin-1").lower(), _Fields(head))
+        return self.standings[entry.route.name] if entry is not None else None
+
+    def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":
+        """All exposures of a rollout that this worker still counts."""
+        return tuple(self._tallies[route].get(rollout, {}).values())
+
+
+class _Fields(dict[str, str]):
+    """Request fields by lower-case name, read only when a Route has conditions on them."""
+
+    def __init__(self, head: heads.RequestHead) -> None:
+        self._head = head
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        wanted = name.encode()
+        line = next((line for lower, line in self._head.fields if lower == wanted), None)
+        return line.partition(b":")[2].strip().decode("latin-1") if line is not None else default

@@ -1,0 +1,377 @@
+"""The upstream side: one connection to a backend, and the pool that a variant's connections live in.
+
+A connection serves one `Call` at a time. All state changes of a pool are synchronous; the only wait is the connect
+itself. A request that was handed to a connection is never handed to another one: whether a lost POST was executed
+cannot be known.
+"""
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from router.core.observations import Outcome
+from router.gateway import heads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from router.core.traffic import Backend, TlsSpec, Variant
+
+IDLE_S = 4.0
+"""How long an unused connection is kept: below the 5 s of uvicorn and many model servers (reliability.md, DP6)."""
+
+MAX_ANSWER_HEAD_BYTES = 64 * 2**10
+"""Of all heads of one answer, interim ones and trailers too. Chosen: twice a request's; Envoy allows 60 KiB."""
+
+_TOO_LONG = "the answer's head is longer than 64 KiB"
+
+
+class Call(Protocol):
+    """One request on its way to a backend. After `on_failed` or `on_answer_end` no method is called again."""
+
+    abandoned: bool
+    """Set by the owner when nobody waits any more."""
+    method: bytes
+
+    def on_connected(self, connection: "UpstreamConnection") -> None:
+        """A connection is there; write the request to it."""
+
+    def on_answer_head(self, head: heads.AnswerHead) -> None:
+        """The final answer's head is complete and its framing is allowed."""
+
+    def on_answer_data(self, data: bytes) -> None:
+        """A piece of the answer's body, without framing."""
+
+    def on_answer_flush(self) -> None:
+        """All that came in one read has been handed over."""
+
+    def on_answer_end(self) -> None:
+        """The answer is complete; the connection is no longer the call's."""
+
+    def on_failed(self, outcome: Outcome, why: str) -> None:
+        """There will be no complete answer; the connection is no longer the call's."""
+
+    def on_write_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - one method for both edges
+        """The backend reads slower than we write, or has caught up."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a backend; answers go to the call that has it."""
+
+    __slots__ = (
+        "_answer", "_call", "_complete", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
+        "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "idle_since",
+    )  # fmt: skip
+
+    def __init__(self, pool: "Pool", backend: "Backend") -> None:
+        self.backend = backend
+        self.idle_since = 0.0
+        self.closed = False
+        self._pool = pool
+        self._call: Call | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._answer: heads.AnswerHead | None = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._silent_bytes = 0
+        self._complete = False
+        self._junk = False
+        self._request_sent = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self._call else "idle"
+        return f"<UpstreamConnection {self.backend.authority} {state}>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be written; False from the moment its end was seen, before `connection_lost` comes."""
+        return not self.closed and not self._transport.is_closing()
+
+    # -- what a call does -------------------------------------------------------------------------------------------
+
+    def take(self, call: Call) -> None:
+        """Give this idle connection to `call`."""
+        self._call = call
+        self._request_sent = False
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the request."""
+        self._transport.write(data)
+
+    def request_sent(self) -> None:
+        """Note that the request is complete; only then may the connection be used again."""
+        self._request_sent = True
+
+    def pause_reading(self) -> None:
+        """Stop taking the answer, so that the backend is slowed down to the client's pace."""
+        if not self.closed:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take the answer again."""
+        if not self.closed:
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        """Let go of the call without an answer: the connection is closed, so that the backend can stop working."""
+        self._call = None
+        self._pool.closed(self)
+        self._close()
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._call is None:
+            self._pool.closed(self)  # nobody asked: whatever it is, it must not become the next one's answer
+            self._close()
+            return
+        self._silent_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(Outcome.MALFORMED, "the backend switched protocols unasked")
+        except httptools.HttpParserCallbackError:
+            raise  # a mistake of ours, not of the backend
+        except httptools.HttpParserError as error:
+            if self._complete:
+                self._junk = True  # the answer itself is whole
+            else:
+                self._fail(Outcome.MALFORMED, f"the answer is not HTTP/1.1: {error}")
+        if self._silent_bytes > MAX_ANSWER_HEAD_BYTES and not self._complete:
+            self._fail(Outcome.MALFORMED, _TOO_LONG)
+        if self.closed:
+            return  # failed, here or in a callback
+        self._call.on_answer_flush()
+        if self._complete:
+            self._finish()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        call = self._call
+        if call is None:
+            self._pool.closed(self)
+            return
+        if exc is None and self._answer is not None and self._answer.body_length == heads.UNTIL_CLOSE:
+            self._finish()
+        else:
+            self._fail(Outcome.RESET, "the backend closed the connection before its answer was complete")
+
+    def pause_writing(self) -> None:
+        if self._call is not None:
+            self._call.on_write_blocked(blocked=True)
+
+    def resume_writing(self) -> None:
+        if self._call is not None:
+            self._call.on_write_blocked(blocked=False)
+
+    # -- httptools callbacks ----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._junk = True
+            return
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._silent_bytes = 0
+        if self._in_head and not self._complete:  # else a trailer, which is dropped (RFC 9110 section 6.5.1)
+            self._headers.append((name, value))
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_ANSWER_HEAD_BYTES:
+            self._fail(Outcome.MALFORMED, _TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        if self._complete or self._call is None:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if 100 <= status < 200:
+            return  # interim answers end at this hop; 101 raises HttpParserUpgrade
+        no_body = self._call.method == b"HEAD"
+        answer = heads.read_answer(status, parser.get_http_version(), self._headers, to_head=no_body)
+        if answer is None or not 200 <= status <= 599:
+            self._fail(Outcome.MALFORMED, "the answer's status, version or framing is not allowed")
+            return
+        self._in_head = False
+        self._answer = answer
+        self._call.on_answer_head(answer)
+        if no_body or status in (204, 304):
+            self._complete = True
+            # This parser would wait for the body that the fields announce.
+            self._parser = httptools.HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        self._silent_bytes = 0
+        if self._complete:
+            self._junk = True
+        elif self._call is not None:
+            self._call.on_answer_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._answer is not None:
+            self._complete = True
+
+    # -- endings ----------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        call, answer = self._call, self._answer
+        if call is None or answer is None:
+            return
+        reusable = answer.keep_alive and self._request_sent and not self._junk and not self.closed
+        self._call = None
+        self._answer = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._silent_bytes = 0
+        self._complete = False
+        if reusable:
+            self._transport.resume_reading()  # a client that reads slowly may have stopped it
+            self._pool.idle(self)
+        else:
+            self._pool.closed(self)
+            self._close()
+        call.on_answer_end()
+
+    def _fail(self, outcome: Outcome, why: str) -> None:
+        call = self._call
+        self._call = None
+        self._pool.closed(self)
+        self._close()
+        if call is not None:
+            call.on_failed(outcome, why)
+
+    def _close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    def close_idle(self) -> None:
+        """Close an unused connection."""
+        self._close()
+
+
+class Pool:
+    """Connections to the backends of one variant, for one purpose (live or copies), and the bound on calls in flight.
+
+    Backends take turns. `in_flight` never exceeds `limit`; a call that does not fit is refused at once. A call counts
+    from `acquire` until its connection is given back, also when nobody waits for it any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, variant: "Variant", connect_s: float, limit: int) -> None:
+        self.in_flight = 0
+        self.limit = limit
+        self._loop = loop
+        self._backends = variant.backends
+        self._connect_s = connect_s
+        self._turn = 0
+        # Unused connections, the longest unused first; dicts serve as ordered sets.
+        self._idle: dict[Backend, dict[UpstreamConnection, None]] = {backend: {} for backend in variant.backends}
+        self._busy: set[UpstreamConnection] = set()
+        self._connects: set[asyncio.Task[None]] = set()
+        self._tls = tls_context(variant.tls) if any(backend.tls for backend in variant.backends) else None
+
+    def __repr__(self) -> str:
+        idle = sum(map(len, self._idle.values()))
+        return f"<Pool in flight {self.in_flight}/{self.limit}, idle {idle}, connecting {len(self._connects)}>"
+
+    def acquire(self, call: Call) -> bool:
+        """Find a connection for `call` and tell it by `on_connected`, now or later; False when the pool is full."""
+        if self.in_flight >= self.limit:
+            return False
+        self.in_flight += 1
+        turn = self._turn
+        self._turn = turn + 1 if turn + 1 < len(self._backends) else 0
+        backend = self._backends[turn]
+        spare = self._idle[backend]
+        while spare:
+            connection, _ = spare.popitem()
+            if connection.usable and self._loop.time() - connection.idle_since < IDLE_S:
+                self._start(connection, call)
+                return True
+            connection.close_idle()
+        task = self._loop.create_task(self._connect(backend, call))
+        self._connects.add(task)
+        task.add_done_callback(self._connects.discard)
+        return True
+
+    def _start(self, connection: UpstreamConnection, call: Call) -> None:
+        self._busy.add(connection)
+        connection.take(call)
+        call.on_connected(connection)
+
+    async def _connect(self, backend: "Backend", call: Call) -> None:
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self, backend),
+                    backend.host,
+                    backend.port,
+                    ssl=self._tls if backend.tls else None,
+                    server_hostname=backend.host if backend.tls else None,
+                )
+        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
+            self._not_connected(call, str(error) or f"no connection within {self._connect_s:g} s")
+            return
+        if not connection.usable:
+            self._not_connected(call, "the backend closed the connection before it was used")
+        elif call.abandoned:
+            self._busy.add(connection)
+            self.idle(connection)
+        else:
+            self._start(connection, call)
+
+    def _not_connected(self, call: Call, why: str) -> None:
+        self.in_flight -= 1
+        if not call.abandoned:
+            call.on_failed(Outcome.CONNECT_FAILED, why)
+
+    def idle(self, connection: UpstreamConnection) -> None:
+        """Take back a connection that can be used again."""
+        self._busy.discard(connection)
+        self.in_flight -= 1
+        connection.idle_since = self._loop.time()
+        self._idle[connection.backend][connection] = None
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Take note that a connection is gone; safe to call again."""
+        if connection in self._busy:
+            self._busy.discard(connection)
+            self.in_flight -= 1
+        else:
+            self._idle[connection.backend].pop(connection, None)
+
+    def expire(self, now: float) -> None:
+        """Close connections that were unused for IDLE_S; called about once a second."""
+        for spare in self._idle.values():
+            for connection in [one for one in spare if now - one.idle_since >= IDLE_S]:
+                del spare[connection]
+                connection.close_idle()
+
+    def close(self) -> None:
+        """Close all connections, also busy ones, and give up connects."""
+        for task in tuple(self._connects):
+            task.cancel()
+        everyone: Iterable[UpstreamConnection] = (*self._busy, *(one for spare in self._idle.values() for one in spare))
+        for connection in tuple(everyone):
+            connection.close_idle()
+
+
+def tls_context(spec: "TlsSpec") -> ssl.SSLContext:
+    """Return the TLS settings towards a backend; raises OSError or ssl.SSLError when a file cannot be used."""
+    context = ssl.create_default_context(cafile=spec.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if spec.cert:
+        context.load_cert_chain(spec.cert, spec.key)
+    if not spec.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,350 @@
+"""One gateway worker: joins clients, routes, recorder and store on one event loop.
+
+The shell around the data plane: it owns the clock, the ids, the timers and the tasks, and hands them in.
+"""
+
+import asyncio
+import ipaddress
+import os
+import platform
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from router import version
+from router.core.errors import StoreUnavailableError
+from router.core.observations import latency_edge_ms
+from router.core.ports import Heartbeat
+from router.gateway.client import ClientConnection, networks
+from router.gateway.deadlines import TICK_S, Wheel
+from router.gateway.following import Follower, Snapshots
+from router.gateway.mirror import expire_copies
+from router.gateway.recorder import Recorder
+from router.gateway.table import LiveRoute, LiveTable
+from router.telemetry import logs
+from router.telemetry.metrics import METRICS, HistogramValue
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine, Mapping
+
+    from router.core.config import TurnoutConfig
+    from router.core.ports import Comparator, ModelAdapter, Store
+    from router.core.rollout import RolloutState
+    from router.gateway.tally import VariantCounts
+    from router.telemetry.metrics import Labels, Snapshot, Value
+
+HEARTBEAT_S = 1.0
+LINGER_S = 1.0
+"""How long idle connections may still bring a request while draining. Chosen: a busy client comes back within it."""
+
+START_STORE_S = 0.5
+"""How long a start waits for the store before it goes by the states on disk. Chosen: start budget 1.5 s."""
+
+
+class Worker:
+    """Accepts requests on one listener and routes them by the newest known states.
+
+    `boot` names this process start and is never reused. Nothing is bound or read before `start`.
+    """
+
+    def __init__(
+        self,
+        config: "TurnoutConfig",
+        *,
+        boot: str,
+        store: "Store",
+        adapters: "Mapping[str, ModelAdapter]",
+        comparators: "Mapping[str, Comparator]",
+    ) -> None:
+        self.limits = config.gateway.limits
+        self.response_headers = config.gateway.response_headers
+        self.boot_bytes = boot.encode()
+        self.draining = False
+        self.kept_bytes = 0
+        self._config = config
+        self._boot = boot
+        self._store = store
+        self._adapters = adapters
+        self._comparators = comparators
+        self._trusted = networks(config.gateway.trusted_proxies)
+        self._clients: set[ClientConnection] = set()
+        self._refused_connections = 0
+        self._requests = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._applied: dict[str, tuple[int, float]] = {}
+        self._beat_now = asyncio.Event()
+        self._store_up = False
+        self._writes: dict[str, int] = {"ok": 0, "failed": 0}
+        lag = METRICS["turnout_loop_lag_seconds"]
+        self._lag_bounds = lag.bounds
+        self._lag_counts = [0] * (len(lag.bounds) + 1)
+        self._lag_sum = 0.0
+        self._snapshots = Snapshots(Path(config.store.directory) / "states")
+        self._log = logs.get("gateway")
+        self._store_changes = logs.Changes()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self, listener: "socket.socket") -> None:
+        """Accept requests on `listener`: returns once the states are known and the first request would be answered.
+
+        The states are the store's; without it those saved on disk; without these stable only.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self.now = time.monotonic  # the same clock as loop.time(), which uvloop rounds to milliseconds
+        self.wall_s = time.time
+        self.wheel = Wheel(loop.time())
+        self.recorder = Recorder(
+            self._store,
+            boot=self._boot,
+            config=self._config.recorder,
+            pairs=self._config.pairs,
+            now=self.now,
+            on_write=self._count_write,
+        )
+        self.table = LiveTable({name: self._live(name) for name in self._config.routes}, time.time())
+        self._follower = Follower(self._store, tuple(self._config.routes), self._adopt, self._note_store)
+        await self._first_states()
+        self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
+        self._record_at = 0.0
+        self._next_tick = loop.time() + TICK_S
+        self._tick_handle = loop.call_at(self._next_tick, self._tick)
+        for work in (self._follower.run(), self.recorder.run(), self._beat()):
+            self._spawn(work)
+
+    def _live(self, name: str) -> LiveRoute:
+        route = self._config.routes[name]
+        adapter = self._adapters[route.adapter]
+        comparator = self._comparators[route.comparator or adapter.comparator]
+        return LiveRoute(self._loop, route, adapter, comparator)
+
+    async def _first_states(self) -> None:
+        try:
+            async with asyncio.timeout(START_STORE_S):
+                await self._follower.refresh()
+            self._note_store(up=True)
+        except (StoreUnavailableError, TimeoutError):
+            self._note_store(up=False)
+        saved = (self._snapshots.load(name) for name in self._config.routes)
+        self._follower.take(state for state in saved if state is not None)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Stop accepting, finish what is under way, write what is recorded; returns after `deadline_s` at the latest.
+
+        Connections that are still busy then are cut. Safe to cancel: the rest is cut at once.
+        """
+        self.draining = True
+        self._server.close()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._say_close()
+                for client in tuple(self._clients):
+                    client.drain()
+                while any(client.busy for client in self._clients):  # noqa: ASYNC110 - once in a process's life
+                    await asyncio.sleep(TICK_S)
+                await self._finish_records()
+        except TimeoutError:
+            self._log.warning("drain deadline passed", busy=sum(client.busy for client in self._clients))
+        finally:
+            await self._close()
+
+    async def _say_close(self) -> None:
+        """Give each connection one more answer, with `connection: close`: its next request may be on its way."""
+        until = self.now() + LINGER_S
+        while self._clients and self.now() < until:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(TICK_S)
+
+    async def _finish_records(self) -> None:
+        """Wait for copies under way, then write their pairs and the last counters."""
+        while any(live.copies for live in self.table.lives.values()):  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(TICK_S)
+        if self._store_up:
+            self.recorder.batch_counters(self.table)
+            await self.recorder.flush()
+
+    async def _close(self) -> None:
+        self._tick_handle.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        for client in tuple(self._clients):
+            client.cut()
+        for live in self.table.lives.values():
+            for pool in live.pools():
+                pool.close()
+        try:
+            await self._store.forget(self._boot)
+        except StoreUnavailableError:
+            self._log.warning("heartbeat not removed; it will expire")
+
+    def _spawn(self, work: "Coroutine[object, object, None]") -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        """A background task ends only by cancellation; anything else is a bug that must not pass in silence."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "a background task of the worker died", "exception": error})
+            os._exit(70)  # the parent replaces us within a second; going on half alive would hide it
+
+    # -- what connections and exchanges ask -------------------------------------------------------------------------
+
+    def admit(self, client: ClientConnection) -> bool:
+        """Take in a new connection; False when there are as many as allowed."""
+        if len(self._clients) >= self.limits.connections:
+            self._refused_connections += 1
+            return False
+        self._clients.add(client)
+        return True
+
+    def dismiss(self, client: ClientConnection) -> None:
+        """Forget a connection that is gone."""
+        self._clients.discard(client)
+
+    def next_id(self) -> bytes:
+        """Return the internal id of a new request: unique over all workers and restarts, not for a client to choose."""
+        self._requests += 1
+        return b"%b-%x" % (self.boot_bytes, self._requests)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the X-Forwarded fields of this peer are believed."""
+        if not self._trusted:
+            return False
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    # -- the clock --------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        lag_s = max(0.0, now - self._next_tick)
+        self._lag_counts[bisect_left(self._lag_bounds, lag_s)] += 1
+        self._lag_sum += lag_s
+        self.wheel.turn(now)
+        for live in self.table.lives.values():
+            if live.copies:
+                expire_copies(live, now)
+            for pool in live.pools():
+                pool.expire(now)
+        if now >= self._record_at:
+            self._record_at = now + self._config.recorder.interval_s - TICK_S / 2
+            self._record()
+        self._next_tick = max(self._next_tick + TICK_S, now)
+        self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
+
+    def _record(self) -> None:
+        if self.recorder.tick(self.table):
+            self._loop.call_soon(self._record)
+
+    # -- the store --------------------------------------------------------------------------------------------------
+
+    def _adopt(self, state: "RolloutState") -> None:
+        if state.id != self.table.standings[state.route].rollout_id:
+            self.recorder.batch_counters(self.table)  # the table lets go of a rollout when the next one begins
+        if not self.table.adopt(state):
+            self._log.error(
+                "state not applied: it names a variant that this configuration does not have",
+                route=state.route, stable=state.stable, candidate=state.candidate, revision=state.revision,
+            )  # fmt: skip
+            return
+        self._applied[state.route] = (state.revision, time.time())
+        self._log.info(
+            "routing by", route=state.route, revision=state.revision, phase=state.phase.value,
+            weight_bp=state.exposure.weight_bp, mirror_bp=state.exposure.mirror_bp,
+        )  # fmt: skip
+        self._beat_now.set()
+        self._spawn(self._save(state))
+
+    async def _save(self, state: "RolloutState") -> None:
+        try:
+            await asyncio.to_thread(self._snapshots.save, state)
+        except OSError as error:
+            self._log.error("state not saved to disk: a start without the store would not know it", error=str(error))
+
+    def _note_store(self, *, up: bool) -> None:
+        self._store_up = up
+        if self._store_changes.changed("store", up):
+            if up:
+                self._log.info("store reachable")
+            else:
+                self._log.warning("store not reachable: routing goes on by the last states, pairs wait in memory")
+
+    def _count_write(self, result: str) -> None:
+        self._writes[result] += 1
+
+    async def _beat(self) -> None:
+        while True:
+            heartbeat = Heartbeat(
+                boot=self._boot,
+                kind="gateway",
+                host=platform.node(),
+                pid=os.getpid(),
+                at_s=time.time(),
+                config_digest=self._config.digest,
+                applied=dict(self._applied),
+            )
+            self._beat_now.clear()
+            try:
+                await self._store.beat(heartbeat)
+            except StoreUnavailableError:
+                self._note_store(up=False)
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                continue
+
+    # -- metrics ----------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> "Snapshot":
+        """Return the worker's metrics as plain numbers; cheap, no I/O."""
+        found: dict[str, dict[Labels, Value]] = {
+            "turnout_recorder_queue_bytes": {(): self.recorder.queue_bytes},
+            "turnout_store_up": {(): float(self._store_up)},
+            "turnout_loop_lag_seconds": {(): HistogramValue(tuple(self._lag_counts), self._lag_sum)},
+            "turnout_store_writes_total": {(result,): number for result, number in self._writes.items()},
+            "turnout_dropped_total": {("pair", reason): n for reason, n in self.recorder.drops.items()},
+            "turnout_build_info": {(version(), platform.python_version()): 1.0},
+        }
+        found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
+        for name in ("requests_total", "request_seconds", "in_flight", "weight_ratio", "mirror_ratio", "pairs_total"):
+            found[f"turnout_{name}"] = {}
+        for standing in self.table.standings.values():
+            self._add_route(found, standing.live)
+            name = standing.live.route.name
+            found["turnout_weight_ratio"][name,] = standing.exposure.weight_bp / 10_000
+            found["turnout_mirror_ratio"][name,] = standing.exposure.mirror_bp / 10_000
+        return found
+
+    def _add_route(self, found: "dict[str, dict[Labels, Value]]", live: LiveRoute) -> None:
+        route = live.route.name
+        for name, variant in live.variants.items():
+            for outcome, number in variant.counts.outcomes.items():
+                if number:
+                    found["turnout_requests_total"][route, name, outcome.value] = number
+            found["turnout_request_seconds"][route, name] = _seconds(variant.counts)
+            found["turnout_in_flight"][route, name] = variant.live.in_flight + variant.copies.in_flight
+        for counts, metric, label in (
+            (live.copy_drops, "turnout_dropped_total", "copy"),
+            (live.pairs, "turnout_pairs_total", ""),
+        ):
+            for reason, number in counts.items():
+                labels = (label, reason) if label else (reason,)
+                before = found[metric].get(labels, 0.0)
+                found[metric][labels] = number + before if not isinstance(before, HistogramValue) else before
+
+
+def _seconds(counts: "VariantCounts") -> HistogramValue:
+    """Sum the fine latency buckets up to the metric's bounds; one that straddles a bound counts as above it."""
+    bounds = METRICS["turnout_request_seconds"].bounds
+    summed = [0] * (len(bounds) + 1)
+    for bucket, number in counts.buckets.items():
+        summed[bisect_left(bounds, latency_edge_ms(bucket) / 1000)] += number
+    return HistogramValue(tuple(summed), counts.latency_ms_sum / 1000)

@@ -1,0 +1,164 @@
+"""The block of one route: what it answers to, its variants, and the bounds of what happens on it."""
+
+from pathlib import Path as FilePath
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from router.core.traffic import (
+    Backend,
+    Match,
+    MirrorLimits,
+    RescueSpec,
+    Route,
+    Timeouts,
+    TlsSpec,
+    Variant,
+)
+from router.settings.block import Block, written
+from router.settings.forms import Affinity, BackendUrl, HeaderName, HeaderValue, Host, HostField, Name, Path
+from router.settings.rollout_blocks import RolloutBlock
+from router.settings.units import Duration, Share, Size
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class MatchBlock(Block):
+    """What a route answers to; all that is set must hold. The longest path_prefix wins."""
+
+    path_prefix: Path = Field("/", description="Whole path segments: /v2 matches /v2/models, not /v20.")
+    host: Host | None = Field(None, description="Host of the request, without port.")
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="Header fields with exactly these values.")
+
+    def value(self) -> Match:
+        """Return the match with its prefix as written, host and header names in lower case."""
+        return Match(self.path_prefix, self.host, tuple(sorted(self.headers.items())))
+
+
+class TlsBlock(Block):
+    """How the variant's TLS is checked; files in PEM, relative to this file."""
+
+    ca: str | None = Field(None, description="Authorities to trust instead of the system's.")
+    cert: str | None = Field(None, description="Our certificate, for servers that ask for one.")
+    key: str | None = Field(None, description="The key of `cert`.")
+    verify: bool = Field(default=True, description="Off only for tests: anybody could answer.")
+
+    def value(self, beside: FilePath) -> TlsSpec:
+        """Return the TLS settings with absolute paths."""
+        ca, cert, key = (None if file is None else str(beside / file) for file in (self.ca, self.cert, self.key))
+        return TlsSpec(ca, cert, key, self.verify)
+
+
+class VariantBlock(Block):
+    """One version of the model: its address or addresses, and how requests to it are changed."""
+
+    url: BackendUrl | None = Field(None, description="Scheme, host and port of its server.")
+    urls: list[BackendUrl] = Field([], description="The same for several servers, taken in turn.")
+    model: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Name to write into requests, where the protocol has one."
+    )
+    path: Path | None = Field(None, description="Path to send predictions to instead of the client's.")
+    health: Path | None = Field(None, description="Path that answers 2xx to a GET when the server is ready.")
+    host: HostField | None = Field(
+        None, description="Host field to send: `preserve` for the client's; unset: the server's own."
+    )
+    tls: TlsBlock | None = Field(None, description="Only with https.")
+    max_in_flight: Count = Field(1_000, description="Live requests at one time, of one worker.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "VariantBlock":
+        if (self.url is None) == (not self.urls):
+            raise ValueError("either `url` or `urls`")
+        secure = {backend.tls for backend in self.backends}
+        if len(secure) > 1:
+            raise ValueError("http or https in all `urls`, not both")
+        if self.tls is not None and secure == {False}:
+            raise ValueError("no `tls` for http servers, or https in their URLs")
+        if self.tls is not None and (self.tls.cert is None) != (self.tls.key is None):
+            raise ValueError("both `cert` and `key` in `tls`, or neither")
+        return self
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """All addresses in the order of the file."""
+        return (*([self.url] if self.url else []), *self.urls)
+
+    def value(self, name: str, beside: FilePath) -> Variant:
+        """Return the variant."""
+        return Variant(
+            name=name,
+            backends=self.backends,
+            model=self.model,
+            path=self.path,
+            health=self.health,
+            host=self.host,
+            tls=self.tls.value(beside) if self.tls else TlsSpec(),
+            max_in_flight=self.max_in_flight,
+        )
+
+
+class TimeoutsBlock(Block):
+    """Deadlines of one request."""
+
+    connect: Duration = written("1s", "For a new connection to a variant.")
+    total: Duration = written("30s", "From the last request byte to the last answer byte.")
+
+
+class MirrorBlock(Block):
+    """Bounds of the copies of one route on one worker; what does not fit is dropped and counted."""
+
+    in_flight: Count = Field(200, description="Copies at one time.")
+    bytes: Size = written("64MiB", "Request bodies held for copies.")
+    timeout: Duration = written("30s", "For the answer to a copy.")
+
+
+class RescueBlock(Block):
+    """Whether stable answers for a candidate that failed before its first byte."""
+
+    enabled: bool = Field(default=True, description="Off: clients see the candidate's failures.")
+    first_byte: Duration = written("5s", "How long to wait for the candidate's first byte.")
+    budget: Share = written("20%", "Most rescues, as a share of the route's requests.")
+
+
+class RouteBlock(Block):
+    """What clients address: a match, one adapter, and the variants behind it."""
+
+    match: MatchBlock = Field(default_factory=MatchBlock)
+    adapter: str = Field(description="Prediction protocol: open_inference, opaque, or a plug-in's name.")
+    affinity: list[Affinity] = Field(
+        [], description="What keeps a user on one side, first present wins: header:NAME, cookie:NAME, query:NAME."
+    )
+    variants: dict[Name, VariantBlock] = Field(min_length=1, description="Versions of the model, by name.")
+    stable: str = Field(description="Variant that is trusted when the store has never seen this route.")
+    timeouts: TimeoutsBlock = Field(default_factory=TimeoutsBlock)
+    mirror_safe: bool | None = Field(
+        None, description="Whether a request may be sent twice; unset: what the adapter says of its protocol."
+    )
+    mirror: MirrorBlock = Field(default_factory=MirrorBlock)
+    rescue: RescueBlock = Field(default_factory=RescueBlock)
+    comparator: str | None = Field(
+        None, description="How answers are compared: label, digest, or a plug-in's; unset: the adapter's choice."
+    )
+    rollout: RolloutBlock | None = Field(None, description="Started when the store has never seen this block.")
+
+    def value(self, name: str, beside: FilePath, *, mirror_safe: bool) -> Route:
+        """Return the route; `mirror_safe` is what file and adapter say together."""
+        return Route(
+            name=name,
+            match=self.match.value(),
+            adapter=self.adapter,
+            variants={key: variant.value(key, beside) for key, variant in self.variants.items()},
+            stable=self.stable,
+            affinity=tuple(self.affinity),
+            timeouts=Timeouts(connect_s=self.timeouts.connect, total_s=self.timeouts.total),
+            mirror_safe=mirror_safe,
+            mirror=MirrorLimits(
+                in_flight=self.mirror.in_flight, body_bytes=self.mirror.bytes, timeout_s=self.mirror.timeout
+            ),
+            rescue=RescueSpec(
+                enabled=self.rescue.enabled,
+                first_byte_s=self.rescue.first_byte,
+                budget_bp=self.rescue.budget,
+            ),
+            comparator=self.comparator,
+        )

@@ -1,0 +1,175 @@
+"""The blocks of the file that are not about routes: listeners, store, pair log, recorder, access, log."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from router.core.config import (
+    GatewayConfig,
+    Limits,
+    Listener,
+    LogConfig,
+    PairsConfig,
+    RecorderConfig,
+    StoreConfig,
+    TokenConfig,
+)
+from router.settings.block import Block, written
+from router.settings.forms import Host, Name, Network, StoreUrl, TokenHash
+from router.settings.units import Duration, Size
+
+
+class LimitsBlock(Block):
+    """What one client connection, and one worker, may use."""
+
+    request_line: Size = written("8KiB", "Longest request line.")
+    header_bytes: Size = written("32KiB", "All header fields of one request together.")
+    header_fields: int = Field(100, ge=1, description="Header fields of one request.")
+    body: Size = written("64MiB", "Longest request body.")
+    connections: int = Field(10_000, ge=1, description="Client connections of one worker.")
+    pipelined: int = Field(16, ge=1, description="Requests waiting on one client connection.")
+    header_deadline: Duration = written("10s", "From the first byte of a request to its last header.")
+    body_deadline: Duration = written("30s", "Longest wait for more bytes of a request body.")
+    idle: Duration = written("75s", "How long a client connection may rest between requests.")
+    write_stall: Duration = written("30s", "Longest wait for a client that does not read its answer.")
+    kept_body: Size = written("8MiB", "Longest request body that is held for copies and rescues.")
+    kept: Size = written("64MiB", "All request bodies held for copies and rescues in one worker.")
+
+    def value(self) -> Limits:
+        """Return the limits in seconds and bytes."""
+        return Limits(
+            request_line_bytes=self.request_line,
+            header_bytes=self.header_bytes,
+            header_fields=self.header_fields,
+            body_bytes=self.body,
+            connections=self.connections,
+            pipelined=self.pipelined,
+            header_deadline_s=self.header_deadline,
+            body_deadline_s=self.body_deadline,
+            idle_s=self.idle,
+            write_stall_s=self.write_stall,
+            kept_body_bytes=self.kept_body,
+            kept_bytes=self.kept,
+        )
+
+
+class GatewayBlock(Block):
+    """The data plane of this machine: where clients send their requests."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=256, description="Worker processes.")
+    limits: LimitsBlock = Field(default_factory=LimitsBlock)
+    trusted_proxies: list[Network] = Field(
+        [], description="Networks whose X-Forwarded-* fields are believed, as addresses or in CIDR form."
+    )
+    response_headers: bool = Field(
+        default=True, description="Whether answers carry x-turnout-variant and x-turnout-rescued."
+    )
+
+    def value(self) -> GatewayConfig:
+        """Return the gateway's part of the configuration."""
+        return GatewayConfig(
+            listen=Listener(self.host, self.port),
+            workers=self.workers,
+            limits=self.limits.value(),
+            trusted_proxies=tuple(self.trusted_proxies),
+            response_headers=self.response_headers,
+        )
+
+
+class OpsBlock(Block):
+    """Health and metrics of the gateways, served by their parent: /healthz, /readyz, /metrics."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8082, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+
+
+class AdminBlock(Block):
+    """The admin API and page. Any address but loopback needs tokens (block `auth`)."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8081, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+
+
+class StoreBlock(Block):
+    """Where states, evidence and pairs are kept."""
+
+    url: StoreUrl | None = Field(
+        None,
+        description="redis://, rediss:// or unix://; unset: an embedded Valkey with its data in `directory`.",
+    )
+    directory: str = Field(
+        ".turnout",
+        min_length=1,
+        description="Data of the embedded store and the last good states; relative to this file.",
+    )
+
+    def value(self, beside: Path) -> StoreConfig:
+        """Return the store's part, its directory absolute or relative to `beside`."""
+        return StoreConfig(url=self.url, directory=str(beside / self.directory))
+
+
+class PairsBlock(Block):
+    """What the pair log keeps."""
+
+    keep: Size = written("64MiB", "Bytes in the store for each route.")
+    predictions: bool = Field(default=True, description="Whether pairs hold labels and scores.")
+    payloads: bool = Field(default=False, description="Requests and answers in full: not available yet.")
+    redact: list[str] = Field([], description="What to remove from payloads: not available yet.")
+
+    @field_validator("payloads", "redact", mode="after")
+    @classmethod
+    def _not_yet(cls, value: object) -> object:
+        if value:
+            raise ValueError("nothing: payloads are not available yet; take it out")
+        return value
+
+    def value(self) -> PairsConfig:
+        """Return the pair log's part of the configuration."""
+        return PairsConfig(keep_bytes=self.keep, predictions=self.predictions)
+
+
+class RecorderBlock(Block):
+    """The queue between the request path and the store, on each worker."""
+
+    queue: Size = written("16MiB", "What may wait for the store; the rest is dropped and counted.")
+    interval: Duration = written("50ms", "Time between two writes.")
+
+    def value(self) -> RecorderConfig:
+        """Return the recorder's part of the configuration."""
+        return RecorderConfig(queue_bytes=self.queue, interval_s=self.interval)
+
+
+class TokenBlock(Block):
+    """One bearer token for the admin API."""
+
+    name: Name = Field(description="Who uses it, for the record.")
+    role: Literal["viewer", "operator", "admin"] = Field(description="What it may do.")
+    hash: TokenHash = Field(description="As printed by `turnout token`; never the token itself.")
+
+    def value(self) -> TokenConfig:
+        """Return the token as the admin API compares it."""
+        return TokenConfig(name=self.name, role=self.role, hash=self.hash)
+
+
+class AuthBlock(Block):
+    """Who may use the admin API."""
+
+    tokens: list[TokenBlock] = Field([], description="Without any, only loopback may use the admin API.")
+
+    def value(self) -> tuple[TokenConfig, ...]:
+        """Return the tokens in the order of the file."""
+        return tuple(token.value() for token in self.tokens)
+
+
+class LogBlock(Block):
+    """What the processes write to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
+
+    def value(self) -> LogConfig:
+        """Return the log's part of the configuration."""
+        return LogConfig(level=self.level, format=self.format)

@@ -1,0 +1,165 @@
+"""Records as bytes: JSON with a major version `v`, written and read by explicit functions. The one door to them all.
+
+Every `decode_*` checks types and ranges and raises UnreadableRecordError; it ignores fields it does not know and
+refuses a newer major version. Adding a field keeps `v` (read it with a default); changing a meaning raises it.
+This module is imported by gateway workers: no redis, no pydantic.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement, Verdict
+from router.core.ports import Heartbeat, Notice
+from router.core.rollout import FULL_BP
+from router.store import fields as f
+from router.store.fields import Fields, UnreadableRecordError
+from router.store.pair_codec import decode_pairs, encode_pairs, pair_to_json
+from router.store.state_codec import decode_state, encode_state
+
+__all__ = [
+    "UnreadableRecordError",
+    "decode_decision",
+    "decode_heartbeat",
+    "decode_notice",
+    "decode_pairs",
+    "decode_state",
+    "encode_decision",
+    "encode_heartbeat",
+    "encode_notice",
+    "encode_pairs",
+    "encode_state",
+    "pair_to_json",
+]
+
+VERSION = 1
+
+
+def encode_decision(record: DecisionRecord) -> bytes:
+    """Return one line of the ledger."""
+    return orjson.dumps(
+        {
+            "v": VERSION,
+            "at_s": record.at_s,
+            "route": record.route,
+            "rollout": record.rollout,
+            "revision": record.revision,
+            "epoch": record.epoch,
+            "kind": record.kind,
+            "reason": record.reason,
+            "actor": record.actor,
+            "phase_before": record.phase_before,
+            "phase_after": record.phase_after,
+            "weight_bp_before": record.weight_bp_before,
+            "weight_bp_after": record.weight_bp_after,
+            "mirror_bp_before": record.mirror_bp_before,
+            "mirror_bp_after": record.mirror_bp_after,
+            "policy": record.policy,
+            "judgement": _judgement_to_json(record.judgement),
+        }
+    )
+
+
+def decode_decision(raw: bytes | str) -> DecisionRecord:
+    """Return the line in `raw`; raises UnreadableRecordError."""
+    record = Fields.parse(raw, "decision", VERSION)
+    return DecisionRecord(
+        at_s=record.number("at_s"),
+        route=record.text("route"),
+        rollout=record.text("rollout"),
+        revision=record.whole("revision"),
+        epoch=record.whole("epoch"),
+        kind=record.text("kind"),
+        reason=record.text("reason"),
+        actor=record.text("actor"),
+        phase_before=record.text("phase_before"),
+        phase_after=record.text("phase_after"),
+        weight_bp_before=record.whole("weight_bp_before", 0, FULL_BP),
+        weight_bp_after=record.whole("weight_bp_after", 0, FULL_BP),
+        mirror_bp_before=record.whole("mirror_bp_before", 0, FULL_BP),
+        mirror_bp_after=record.whole("mirror_bp_after", 0, FULL_BP),
+        policy=record.text("policy"),
+        judgement=_judgement(record.record("judgement")),
+    )
+
+
+def _judgement_to_json(judgement: Judgement) -> dict[str, object]:
+    counts = judgement.counts
+    return {
+        "rollback": judgement.rollback,
+        "promote": judgement.promote,
+        "invalid": judgement.invalid,
+        "reason": judgement.reason,
+        "counts": {
+            "requests_stable": counts.requests_stable,
+            "requests_candidate": counts.requests_candidate,
+            "pairs": counts.pairs,
+        },
+        "gates": [{"gate": gate.gate, "verdict": gate.verdict, "sentence": gate.sentence} for gate in judgement.gates],
+    }
+
+
+def _judgement(record: Fields) -> Judgement:
+    counts = record.record("counts")
+    return Judgement(
+        rollback=record.flag("rollback"),
+        promote=record.flag("promote"),
+        invalid=record.text_or_none("invalid"),
+        reason=record.text("reason"),
+        counts=Counts(
+            requests_stable=counts.whole("requests_stable"),
+            requests_candidate=counts.whole("requests_candidate"),
+            pairs=counts.whole("pairs"),
+        ),
+        gates=tuple(
+            GateResult(gate.text("gate"), gate.choice("verdict", Verdict), gate.text("sentence"))
+            for gate in record.records("gates")
+        ),
+    )
+
+
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """Return the record of one sign of life."""
+    return orjson.dumps(
+        {
+            "v": VERSION,
+            "boot": heartbeat.boot,
+            "kind": heartbeat.kind,
+            "host": heartbeat.host,
+            "pid": heartbeat.pid,
+            "at_s": heartbeat.at_s,
+            "config_digest": heartbeat.config_digest,
+            "applied": dict(heartbeat.applied),
+        }
+    )
+
+
+def decode_heartbeat(raw: bytes | str) -> Heartbeat:
+    """Return the sign of life in `raw`; raises UnreadableRecordError."""
+    record = Fields.parse(raw, "heartbeat", VERSION)
+    applied = record.record("applied")
+    return Heartbeat(
+        boot=record.text("boot"),
+        kind=record.text("kind"),
+        host=record.text("host"),
+        pid=record.whole("pid"),
+        at_s=record.number("at_s"),
+        config_digest=record.text("config_digest"),
+        applied=_applied(applied.values, applied.where),
+    )
+
+
+def _applied(values: Mapping[str, object], where: str) -> dict[str, tuple[int, float]]:
+    rows = {route: f.row(value, where, 2) for route, value in values.items()}
+    return {route: (f.whole(row[0], where), f.number(row[1], where)) for route, row in rows.items()}
+
+
+def encode_notice(notice: Notice) -> bytes:
+    """Return what is published when a Route has a new revision."""
+    return orjson.dumps({"v": VERSION, "route": notice.route, "revision": notice.revision})
+
+
+def decode_notice(raw: bytes | str) -> Notice:
+    """Return the notice in `raw`; raises UnreadableRecordError."""
+    record = Fields.parse(raw, "notice", VERSION)
+    return Notice(record.text("route"), record.whole("revision"))

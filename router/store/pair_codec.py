@@ -1,0 +1,166 @@
+"""Pairs as bytes: one header for a batch, one list for each pair.
+
+`encode_pairs` runs in the gateway's worker beside live traffic. Measured 2026-11-22 on a shared 2-core machine
+(Python 3.11, orjson 3.13): 0.5 us and 212 bytes a pair with predictions, in batches of 50 (tests/store/bench_store.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import orjson
+
+from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.core.traffic import Role
+from router.store import fields as f
+
+Value = TypeVar("Value")
+
+VERSION = 1
+
+_SIDE = 7
+_STABLE, _CANDIDATE, _COMPARISON, _SLICES = 5, 5 + _SIDE, 5 + 2 * _SIDE, 9 + 2 * _SIDE
+_COLUMNS = _SLICES + 1
+"""Columns of a row: five of the pair, seven of each side, four of the comparison, the slices. Newer ones go behind."""
+
+
+def encode_pairs(pairs: Sequence[Pair]) -> bytes:
+    """Return one batch of one Route and one rollout, in the given order; no pairs give no bytes.
+
+    Raises ValueError when the pairs are of several Routes or rollouts.
+    """
+    if not pairs:
+        return b""
+    route, rollout = pairs[0].route, pairs[0].rollout
+    rows = []
+    for pair in pairs:
+        if pair.route != route or pair.rollout != rollout:
+            raise ValueError(
+                f"pairs of ({route}, {rollout}) and ({pair.route}, {pair.rollout}) in one batch; make one for each"
+            )
+        # Written out, not by helpers: this is the only per-pair code between the request path and the store.
+        stable, candidate, comparison = pair.stable, pair.candidate, pair.comparison
+        rows.append(
+            (
+                pair.pair_id, pair.request_id, pair.exposure, pair.assigned_at_s, pair.served,
+                stable.outcome, stable.status, stable.latency_ms, stable.body_bytes, stable.digest,
+                stable.label, stable.score,
+                candidate.outcome, candidate.status, candidate.latency_ms, candidate.body_bytes, candidate.digest,
+                candidate.label, candidate.score,
+                comparison.comparator, comparison.same, comparison.distance, comparison.reason,
+                pair.slices,
+            )
+        )  # fmt: skip
+    batch = {"v": VERSION, "route": route, "rollout": rollout, "pairs": rows}
+    try:
+        return orjson.dumps(batch)
+    except TypeError:
+        # A lone surrogate in some text (a model can answer with one) must not cost the other pairs.
+        return orjson.dumps(_without_surrogates(batch))
+
+
+def decode_pairs(raw: bytes) -> list[Pair]:
+    """Return the pairs of one batch in the order they were given; raises UnreadableRecordError."""
+    if not raw:
+        return []
+    batch = f.Fields.parse(raw, "pairs", VERSION, longest=None)
+    route, rollout = batch.text("route"), batch.text("rollout")
+    pairs = []
+    for index, row in enumerate(f.items(batch.get("pairs"), "pairs.pairs")):
+        try:
+            pairs.append(_pair(route, rollout, f.row(row, "row", _COLUMNS)))
+        except f.UnreadableRecordError as error:
+            raise f.UnreadableRecordError(f"pairs[{index}].{error}") from None
+    return pairs
+
+
+def pair_to_json(pair: Pair) -> dict[str, object]:
+    """Return the public Pair object of design.md section 8; `assigned_at` is UTC in RFC 3339 form."""
+    assigned_at = datetime.fromtimestamp(pair.assigned_at_s, UTC).isoformat(timespec="microseconds")
+    return {
+        "v": VERSION,
+        "pair_id": pair.pair_id,
+        "request_id": pair.request_id,
+        "route": pair.route,
+        "rollout": pair.rollout,
+        "exposure": pair.exposure,
+        "assigned_at": assigned_at.replace("+00:00", "Z"),
+        "served": str(pair.served),
+        "stable": _side_to_json(pair.stable),
+        "candidate": _side_to_json(pair.candidate),
+        "comparison": {
+            "comparator": pair.comparison.comparator,
+            "same": pair.comparison.same,
+            "distance": pair.comparison.distance,
+            "reason": pair.comparison.reason,
+        },
+        "slices": dict(pair.slices),
+    }
+
+
+def _side_to_json(side: PairSide) -> dict[str, object]:
+    return {
+        "outcome": str(side.outcome),
+        "status": side.status,
+        "latency_ms": side.latency_ms,
+        "bytes": side.body_bytes,
+        "digest": side.digest,
+        "prediction": {"label": side.label, "score": side.score},
+    }
+
+
+def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
+    return Pair(
+        pair_id=f.text(row[0], "pair_id"),
+        request_id=f.text(row[1], "request_id"),
+        route=route,
+        rollout=rollout,
+        exposure=f.whole(row[2], "exposure"),
+        assigned_at_s=f.number(row[3], "assigned_at_s"),
+        served=str(f.choice(Role, row[4], "served")),
+        stable=_side(row[_STABLE:_CANDIDATE]),
+        candidate=_side(row[_CANDIDATE:_COMPARISON]),
+        comparison=_comparison(row[_COMPARISON:_SLICES]),
+        slices=tuple(_slice(item) for item in f.items(row[_SLICES], "slices")),
+    )
+
+
+def _side(row: Sequence[object]) -> PairSide:
+    return PairSide(
+        outcome=f.choice(Outcome, row[0], "outcome"),
+        status=f.whole(row[1], "status", 0, 999),
+        latency_ms=f.number(row[2], "latency_ms"),
+        body_bytes=f.whole(row[3], "body_bytes"),
+        digest=f.text(row[4], "digest"),
+        label=_optional(f.text, row[5], "label"),
+        score=_optional(f.number, row[6], "score"),
+    )
+
+
+def _comparison(row: Sequence[object]) -> Comparison:
+    return Comparison(
+        comparator=f.text(row[0], "comparator"),
+        same=_optional(f.flag, row[1], "same"),
+        distance=_optional(f.number, row[2], "distance"),
+        reason=f.text(row[3], "reason"),
+    )
+
+
+def _slice(item: object) -> tuple[str, str]:
+    name, value = f.row(item, "slices", 2)[:2]
+    return f.text(name, "slices"), f.text(value, "slices")
+
+
+def _optional(read: Callable[[object, str], Value], value: object, where: str) -> Value | None:
+    return None if value is None else read(value, where)
+
+
+def _without_surrogates(value: object) -> object:
+    """Return `value` with text that UTF-8 cannot hold replaced by question marks, at any depth."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {name: _without_surrogates(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value

@@ -1,0 +1,17 @@
+"""What the store keeps, and for how long: the same on every implementation."""
+
+ENTRY_BYTES = 128
+"""What one batch of pairs costs beside its payload, in the account of `keep_bytes`.
+
+Measured with MEMORY USAGE for batches of 1 to 500 pairs: 26..120 on Valkey 9.1 with libc's malloc. Redis 7.0 with
+jemalloc rounds large payloads up to its size classes, by up to 30 %, which is not in the account.
+"""
+
+DECISIONS_KEPT = 10_000
+"""Decisions kept for each Route, about 5 MiB."""
+
+EVIDENCE_KEPT_S = 30 * 86_400
+"""How long evidence outlives its last write; a rollout lasts 7 days unless configured otherwise."""
+
+HEARTBEAT_KEPT_S = 86_400.0
+"""How long a silent process stays listed."""

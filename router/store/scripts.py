@@ -1,0 +1,101 @@
+"""The Lua scripts: each is one atomic step in the store, and all keys of one share a hash tag.
+
+They are sent with EVAL each time: 1 KB a call buys that a restarted or replaced server needs no preparation. Small
+state writes carry `allow-oom` (Redis 7, Valkey): a store that is full of pairs must still take a rollback.
+"""
+
+COMPARE_AND_SET = """#!lua flags=allow-oom
+-- KEYS: state, decisions
+-- ARGV: expected revision, revision, epoch, body, decision record or '', entries kept, channel, notice
+local stored = redis.call('HMGET', KEYS[1], 'revision', 'epoch')
+-- Missing is 0 (never seen); present yet no number must stay an error, or a damaged state would be overwritten.
+local revision = stored[1] and tonumber(stored[1]) or (not stored[1] and 0)
+local epoch = stored[2] and tonumber(stored[2]) or (not stored[2] and 0)
+if not revision or not epoch then
+  return redis.error_reply('ERR ' .. KEYS[1] .. ' holds no readable revision and epoch')
+end
+if epoch > tonumber(ARGV[3]) then return -1 end
+if revision ~= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'epoch', ARGV[3], 'body', ARGV[4])
+if ARGV[5] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'r', ARGV[5]) end
+redis.call('PUBLISH', ARGV[7], ARGV[8])
+return 1
+"""
+"""Replies 1 written, 0 another revision, -1 a newer epoch."""
+
+APPEND = """#!lua
+-- KEYS: evidence, boots, pairs, account
+-- ARGV: sequence field, sequence, boot, expiry s, pairs in payload, payload, keep bytes, entry bytes, field, value, ...
+local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0
+-- Only later batches count: a repeated one, or one that a frozen server received late, changes nothing.
+if tonumber(ARGV[2]) <= last then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+for i = 9, #ARGV, 1000 do
+  redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+end
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('SADD', KEYS[2], ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+if tonumber(ARGV[5]) == 0 then return 0 end
+
+local entry_bytes, keep = tonumber(ARGV[8]), tonumber(ARGV[7])
+local written = redis.call('HINCRBY', KEYS[4], 'bytes', #ARGV[6] + entry_bytes)
+redis.call('XADD', KEYS[3], '*', 'p', ARGV[6], 'n', ARGV[5], 'b', string.format('%.0f', written))
+-- Each entry knows where it ends in all bytes ever written, so the bytes held are `written` less the start of the
+-- oldest entry: exact, also after somebody else deleted entries.
+local trimmed = 0
+while true do
+  local oldest = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)[1]
+  if not oldest then break end
+  local entry = {}
+  for i = 1, #oldest[2], 2 do entry[oldest[2][i]] = oldest[2][i + 1] end
+  local ends = tonumber(entry.b)
+  -- An entry without a readable place, or from beyond all that was written, is not ours: it goes first.
+  if ends and entry.p and ends <= written and written - (ends - #entry.p - entry_bytes) <= keep then break end
+  redis.call('XDEL', KEYS[3], oldest[1])
+  trimmed = trimmed + (tonumber(entry.n) or 0)
+end
+if trimmed > 0 then redis.call('HINCRBY', KEYS[4], 'trimmed', string.format('%.0f', trimmed)) end
+return trimmed
+"""
+"""Replies the number of pairs trimmed by this write."""
+
+ACQUIRE_LEASE = """#!lua flags=allow-oom
+-- KEYS: lease; ARGV: holder, ttl ms, least epoch
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = redis.call('HMGET', KEYS[1], 'holder', 'epoch', 'expires')
+local holder, epoch, expires = lease[1] or '', tonumber(lease[2]) or 0, tonumber(lease[3]) or 0
+local ttl, least = tonumber(ARGV[2]), tonumber(ARGV[3])
+if holder ~= '' and holder ~= ARGV[1] and expires > now then
+  -- Further away than any lease lasts: the server's clock went back. Wait one ttl, not an hour.
+  if expires > now + ttl then redis.call('HSET', KEYS[1], 'expires', string.format('%.0f', now + ttl)) end
+  return false
+end
+-- A renewal keeps its epoch, unless the states have seen a higher one (the store came back older).
+if holder ~= ARGV[1] or epoch < least then epoch = math.max(epoch, least) + 1 end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'epoch', string.format('%.0f', epoch),
+  'expires', string.format('%.0f', now + ttl))
+return epoch
+"""
+"""Replies the epoch, or nil when another holds the lease."""
+
+RELEASE_LEASE = """#!lua flags=allow-oom
+-- KEYS: lease; ARGV: holder. The epoch stays, so that the next one is higher.
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'holder', '', 'expires', '0')
+end
+return 1
+"""
+
+BEAT = """#!lua flags=allow-oom
+-- KEYS: replicas, when each was seen; ARGV: boot, heartbeat, its second, the second before which others are forgotten
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+local silent = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[4], 'LIMIT', 0, 100)
+if #silent > 0 then
+  redis.call('HDEL', KEYS[1], unpack(silent))
+  redis.call('ZREM', KEYS[2], unpack(silent))
+end
+return #silent
+"""

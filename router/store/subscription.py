@@ -1,0 +1,71 @@
+"""The line on which the store tells of new revisions, and how its silence is noticed.
+
+TCP says nothing about a peer that vanished, and a client that only sends PING without waiting for the answer never
+finds out. So this one asks twice a second and counts how long an answer is owed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+
+from router.core.errors import StoreUnavailableError
+from router.core.ports import Notice
+from router.store import keys
+from router.store.codec import UnreadableRecordError, decode_notice
+from router.store.connections import Connections
+from router.telemetry import logs
+
+PING_S = 0.5
+"""Pause between two PINGs: twice the rate at which the port promises a Notice."""
+
+OWED_S = 1.5
+"""How long an answer may be owed. The line is looked at each PING_S, so a dead one is noticed within
+PING_S + OWED_S + PING_S = 2.5 s; the port promises 3 s."""
+
+_ALIVE = Notice(route="", revision=0)
+
+
+async def subscribe(connections: Connections, log: logs.Log) -> AsyncIterator[Notice]:
+    """Yield an empty Notice once subscribed and for each answered PING, and one for each notice of a revision.
+
+    Raises StoreUnavailableError when the line breaks, or an answer is owed for OWED_S.
+    """
+    async with connections.opened() as connection:
+        async with connections.translated(OWED_S):
+            await connection.send_command("SUBSCRIBE", keys.NOTICES)
+        loop = asyncio.get_running_loop()
+        asked_s: float | None = loop.time()
+        while True:
+            message = await _read(connections, connection)
+            if message is not None:
+                asked_s = None
+                yield _notice(message, log)
+            elif asked_s is None:
+                async with connections.translated(OWED_S):
+                    await connection.send_command("PING")
+                asked_s = loop.time()
+            elif loop.time() - asked_s >= OWED_S:
+                # Asked and owed within one call of ours, so a consumer that stays away does not count as silence.
+                raise StoreUnavailableError(
+                    f"store {connections.where}: the notice line is silent for {OWED_S:g} s; read all states anew"
+                )
+
+
+async def _read(connections: Connections, connection: AbstractConnection) -> list[Any] | None:
+    """Return the next message, or None when none came within PING_S."""
+    async with connections.translated(PING_S + OWED_S):
+        message: list[Any] | None = await connection.read_response(timeout=PING_S)
+        return message
+
+
+def _notice(message: list[Any], log: logs.Log) -> Notice:
+    """Return what was published; anything else, an answered PING too, only says that the line is alive."""
+    if message[0] != b"message":
+        return _ALIVE
+    try:
+        return decode_notice(message[2])
+    except UnreadableRecordError as error:
+        log.warning("an unreadable notice is skipped", error=str(error))
+        return _ALIVE

@@ -1,0 +1,219 @@
+"""The life of `turnout serve` and `turnout gateway`: everything up, kept up, and down again in order."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from router.core.config import TurnoutConfig
+from router.gateway.channel import Settings
+from router.supervisor.keeper import Keeper, StartError
+from router.supervisor.listeners import open_listeners, url_of
+from router.supervisor.processes import Processes
+from router.supervisor.store_keeper import StoreKeeper, StoreServer
+
+if TYPE_CHECKING:
+    from router.supervisor.http_server import HttpServer
+
+START_S = 30.0
+"""How long everything may take to answer. Chosen: 20 times the budget, for a very busy machine."""
+
+DRAIN_S = 10.0
+"""How long requests in flight may take after the first signal. Chosen; Kubernetes kills after 30 s."""
+
+CONTROL_S = 3.0
+"""How long control may take to let go of its lease and its connections. Chosen."""
+
+METRICS_S = 1.0
+"""How often workers are asked for their metrics; what a killed worker counted since the last time is lost."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a parent runs. Commands get the arguments that `Child.spawn` adds.
+
+    `control` None: no control plane here. `store` None: `config.store.url` names one that runs elsewhere.
+    """
+
+    config: TurnoutConfig
+    worker: Sequence[str]
+    control: Sequence[str] | None
+    store: StoreServer | None
+    new_boot: Callable[[], str]
+    drain_s: float = DRAIN_S
+
+
+class Supervisor:
+    """The parent. Build it inside a running loop on the main thread and `run` it once."""
+
+    def __init__(self, plan: Plan, announce: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._announce = announce
+        self.processes = Processes(store=StoreKeeper(plan.store) if plan.store else None)
+        self._store_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._listeners: list[socket.socket] = []
+        self._ops: HttpServer | None = None
+        self._lives: list[asyncio.Task[None]] = []
+        self._stop_asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start everything, announce each listener and then `ready`, keep it up until a signal ends it.
+
+        The first SIGTERM, SIGINT or SIGHUP ends it in order, the second at once. Raises ConfigError, ListenError,
+        StoreUnavailableError or StartError when it cannot start. In every case nothing is left running.
+        """
+        self._catch_signals()
+        try:
+            ops_listener = self._open_listeners()
+            start = asyncio.create_task(self._start(ops_listener))
+            await self._until_stop(start)
+            if not self._stop_asked.is_set():
+                self._announce("ready")
+                await self._until_stop()
+        finally:
+            await self._end()
+            self._ignore_signals()
+
+    def _open_listeners(self) -> socket.socket:
+        """Open every port before anything is started; return the one of ops."""
+        config = self._plan.config
+        gateways = open_listeners(config.gateway.listen, config.gateway.workers, "gateway")
+        self._listeners += gateways
+        self.processes.workers = [
+            Keeper(f"gateway-{slot}", self._plan.worker, listener, self._settings_for(slot))
+            for slot, listener in enumerate(gateways)
+        ]
+        lines = [f"gateway    {url_of(gateways[0])}    send predictions here"]
+        if self._plan.control:
+            (admin,) = open_listeners(config.admin, 1, "admin")
+            self._listeners.append(admin)
+            self.processes.control = Keeper("control", self._plan.control, admin, self._settings_for(0))
+            lines.append(f"admin      {url_of(admin)}    for `turnout get` and the other commands")
+        (ops,) = open_listeners(config.ops, 1, "ops")
+        self._listeners.append(ops)
+        lines.append(f"ops        {url_of(ops)}    /healthz /readyz /metrics")
+        for line in lines:
+            self._announce(line)
+        return ops
+
+    async def _start(self, ops_listener: socket.socket) -> None:
+        """Bring everything up: first what answers requests, then what needs the processor to load itself.
+
+        Control and the ops server load for 1 s of CPU together; beside them the workers of a small machine would take
+        twice as long. The store server's start blocks for 0.1 s, which the workers' interpreters use to load.
+        """
+        for keeper in self.processes.workers:
+            self._keep(keeper.run(), keeper.name)
+        await asyncio.sleep(0)  # lets them be spawned
+        self._store_url.set_result(self._start_store())
+        await self._wait_ready(self.processes.workers)
+        if self.processes.control:
+            self._keep(self.processes.control.run(), "control")
+            await asyncio.sleep(0)
+        await self._start_ops(ops_listener)
+        self._keep(self._ask_metrics(), "metrics")
+        await self._wait_ready(self.processes.keepers)
+
+    async def _wait_ready(self, keepers: Sequence[Keeper]) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                for keeper in keepers:
+                    await keeper.wait_ready()
+        except TimeoutError:
+            late = ", ".join(keeper.name for keeper in keepers if not keeper.is_ready)
+            raise StartError(f"{late} did not answer within {START_S:.0f} s", lasting=False) from None
+
+    def _start_store(self) -> str:
+        store = self.processes.store
+        if store is None:
+            return self._plan.config.store.url or ""
+        url = store.start()
+        self._keep(store.run(), "store")
+        return url
+
+    async def _start_ops(self, listener: socket.socket) -> None:
+        from router.supervisor.http_server import HttpServer  # noqa: PLC0415 - loads while workers start
+        from router.supervisor.ops import ops_app  # noqa: PLC0415 - the same
+
+        self._ops = HttpServer(ops_app(self.processes), listener)
+        self._keep(self._ops.run(), "ops")
+        await self._ops.wait_started()
+
+    async def _ask_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(METRICS_S)
+            await self.processes.refresh(METRICS_S)
+
+    def _settings_for(self, slot: int) -> Callable[[], Awaitable[Settings]]:
+        async def settings() -> Settings:
+            url = await asyncio.shield(self._store_url)
+            return Settings(self._plan.config, self._plan.new_boot(), url, slot)
+
+        return settings
+
+    def _keep(self, life: Coroutine[Any, Any, None], name: str) -> None:
+        self._lives.append(asyncio.create_task(life, name=name))
+
+    async def _until_stop(self, start: "asyncio.Task[None] | None" = None) -> None:
+        """Return when a signal asks for the end or `start` is done; raise what it or any of our lives raised."""
+        asked = asyncio.create_task(self._stop_asked.wait())
+        watched = [asked, start] if start else [asked, *self._lives]
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if start and start.done():
+                start.result()
+            if not asked.done() and not start:
+                raise StartError(self._what_ended(), lasting=False)
+        finally:
+            asked.cancel()
+            if start and not start.done():
+                start.cancel()
+
+    def _what_ended(self) -> str:
+        """Say which life ended although nobody asked; that is a bug of ours, so the whole process ends with it."""
+        ended = [life for life in self._lives if life.done()]
+        return "; ".join(f"{life.get_name()} ended: {life.exception()!r}" for life in ended)
+
+    async def _end(self) -> None:
+        """Take everything down: traffic first, the store last."""
+        self._stop_asked.set()
+        self.processes.stopping = True
+        started = {life.get_name() for life in self._lives}
+        workers = [keeper for keeper in self.processes.workers if keeper.name in started]
+        draining = asyncio.gather(*(keeper.stop(self._plan.drain_s) for keeper in workers))
+        await asyncio.sleep(0)  # no slot is filled again from here on
+        for listener in self._listeners[: len(self.processes.workers)]:
+            listener.close()  # new clients are refused once the worker has closed its copy too
+        await draining
+        if self._ops:
+            self._ops.stop()  # takes the moment that control takes too
+        if self.processes.control and "control" in started:
+            await self.processes.control.stop(CONTROL_S)
+        for life in self._lives:
+            if life.get_name() != "ops":
+                life.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
+        if self.processes.store:
+            self.processes.store.stop()
+        for listener in self._listeners:
+            listener.close()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
+                loop.add_signal_handler(number, self._on_signal)
+
+    def _ignore_signals(self) -> None:
+        for number in SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._stop_asked.is_set():
+            for keeper in self.processes.keepers:
+                keeper.abandon()
+        self._stop_asked.set()

@@ -1,0 +1,1 @@
+"""What Turnout tells about itself: metrics as plain numbers, and one-line log events."""

@@ -1,0 +1,230 @@
+"""Every metric of Turnout in one table, and the plain numbers that processes exchange about them.
+
+Gateway workers count in their own memory and hand out a Snapshot; their parent merges the Snapshots of all
+workers and renders them. prometheus_client is imported only to render, so a worker never loads it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""What `render` returns, as an HTTP content-type."""
+
+
+class Kind(StrEnum):
+    """How a metric moves: a counter only grows while its process lives, a gauge goes both ways."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Merge(StrEnum):
+    """How the values of several workers become one."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. `bounds` are a histogram's upper bounds, ascending, without +Inf."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    merge: Merge = Merge.SUM
+    bounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramValue:
+    """A histogram's numbers. `counts` stand for each bucket alone, the last one for all above the bounds."""
+
+    counts: tuple[int, ...]
+    sum: float
+
+
+Labels: TypeAlias = tuple[str, ...]
+Value: TypeAlias = float | HistogramValue
+Snapshot: TypeAlias = Mapping[str, Mapping[Labels, Value]]
+"""Metric name -> label values in the table's order -> value."""
+
+_LATENCY_BOUNDS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Chosen: three a decade over what model servers take, up to twice the default total deadline."""
+
+_LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+"""Around the two limits that are promised: 2 ms a turn for comparing, 20 ms lag at the 99th percentile."""
+
+TABLE = (
+    Metric(
+        "turnout_requests_total", Kind.COUNTER,
+        "Requests that a variant served, by how they ended.", ("route", "variant", "outcome"),
+    ),
+    Metric(
+        "turnout_request_seconds", Kind.HISTOGRAM,
+        "Time from handing a request to a variant to the last byte of its answer.",
+        ("route", "variant"), bounds=_LATENCY_BOUNDS_S,
+    ),
+    Metric(
+        "turnout_in_flight", Kind.GAUGE,
+        "Requests that a variant is working on now, copies included.", ("route", "variant"),
+    ),
+    Metric(
+        "turnout_weight_ratio", Kind.GAUGE,
+        "The candidate's share of live answers; the largest of all workers.", ("route",), Merge.MAX,
+    ),
+    Metric(
+        "turnout_mirror_ratio", Kind.GAUGE,
+        "Share of requests copied to the other variant; the largest of all workers.", ("route",), Merge.MAX,
+    ),
+    Metric(
+        "turnout_pairs_total", Kind.COUNTER,
+        "Copied requests: `both` answered, or the outcome of the answer that is missing.", ("outcome",),
+    ),
+    Metric(
+        "turnout_dropped_total", Kind.COUNTER,
+        "What was given up to stay within a bound, and which bound.", ("what", "reason"),
+    ),
+    Metric(
+        "turnout_recorder_queue_bytes", Kind.GAUGE,
+        "Bytes of observations and pairs that wait to be written to the store.",
+    ),
+    Metric(
+        "turnout_loop_lag_seconds", Kind.HISTOGRAM,
+        "How much later than asked the event loop woke up.", bounds=_LAG_BOUNDS_S,
+    ),
+    Metric(
+        "turnout_store_up", Kind.GAUGE,
+        "1 while the store answers every process, else 0.", merge=Merge.MIN,
+    ),
+    Metric(
+        "turnout_store_writes_total", Kind.COUNTER,
+        "Batches handed to the store, by result.", ("result",),
+    ),
+    Metric(
+        "turnout_decisions_total", Kind.COUNTER,
+        "Decisions applied, by kind and by what sort of reason.", ("kind", "reason"),
+    ),
+    Metric(
+        "turnout_replicas", Kind.GAUGE,
+        "Gateway workers known to control, by state.", ("state",), Merge.MAX,
+    ),
+    Metric(
+        "turnout_build_info", Kind.GAUGE,
+        "Always 1; the labels name what runs.", ("version", "python"), Merge.MAX,
+    ),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in TABLE}
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Return one Snapshot of many workers, each metric merged as its row says.
+
+    Raises ValueError naming the first metric that is not in the table or does not keep its row's shape.
+    """
+    merged: dict[str, dict[Labels, Value]] = {}
+    for snapshot in snapshots:
+        for metric, labels, value in _checked(snapshot):
+            series = merged.setdefault(metric.name, {})
+            known = series.get(labels)
+            series[labels] = value if known is None else _combine(metric, known, value)
+    return merged
+
+
+def lasting(snapshot: Snapshot) -> Snapshot:
+    """Return what stays true of a worker that has died: its counters and histograms, not its gauges.
+
+    Merged with the living, it keeps every sum from going backwards.
+    """
+    return {name: series for name, series in snapshot.items() if METRICS[name].kind is not Kind.GAUGE}
+
+
+def render(snapshot: Snapshot) -> bytes:
+    """Return the Snapshot in Prometheus' text format, metrics in the table's order, series sorted by labels.
+
+    Raises ValueError as `merge` does.
+    """
+    from prometheus_client import generate_latest  # noqa: PLC0415 - workers merge and snapshot, they never render
+
+    return generate_latest(_Families(snapshot))
+
+
+class _Families:
+    """The custom collector: our numbers in prometheus_client's words."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> "Iterator[Family]":
+        series: dict[str, list[tuple[Labels, Value]]] = {}
+        for metric, labels, value in _checked(self._snapshot):
+            series.setdefault(metric.name, []).append((labels, value))
+        for metric in TABLE:
+            if found := series.get(metric.name):
+                yield _family(metric, sorted(found, key=lambda item: item[0]))
+
+
+def _family(metric: Metric, series: list[tuple[Labels, Value]]) -> "Family":
+    from prometheus_client import core  # noqa: PLC0415 - see render
+
+    if metric.kind is Kind.HISTOGRAM:
+        histogram = core.HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        edges = [*(str(bound) for bound in metric.bounds), "+Inf"]
+        for labels, value in series:
+            assert isinstance(value, HistogramValue)  # noqa: S101 - _checked has seen to it
+            histogram.add_metric(labels, list(zip(edges, accumulate(value.counts), strict=True)), value.sum)
+        return histogram
+    make = core.CounterMetricFamily if metric.kind is Kind.COUNTER else core.GaugeMetricFamily
+    family = make(metric.name, metric.help, labels=metric.labels)
+    for labels, value in series:
+        assert not isinstance(value, HistogramValue)  # noqa: S101 - the same
+        family.add_metric(labels, value)
+    return family
+
+
+def _combine(metric: Metric, one: Value, other: Value) -> Value:
+    if isinstance(one, HistogramValue) and isinstance(other, HistogramValue):
+        added = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+        return HistogramValue(added, one.sum + other.sum)
+    assert not isinstance(one, HistogramValue)  # noqa: S101 - _checked has seen to it
+    assert not isinstance(other, HistogramValue)  # noqa: S101 - the same
+    match metric.merge:
+        case Merge.SUM:
+            return one + other
+        case Merge.MAX:
+            return max(one, other)
+        case Merge.MIN:
+            return min(one, other)
+
+
+def _checked(snapshot: Snapshot) -> Iterator[tuple[Metric, Labels, Value]]:
+    """Yield each value with its row; what the table does not know is a bug of the producer."""
+    for name, series in snapshot.items():
+        metric = METRICS.get(name)
+        if metric is None:
+            raise ValueError(f"unknown metric {name!r}: add a row to router.telemetry.metrics.TABLE")
+        for labels, value in series.items():
+            if len(labels) != len(metric.labels):
+                raise ValueError(f"{name}: got labels {labels!r}, expected values for {metric.labels!r}")
+            _check_value(metric, value)
+            yield metric, labels, value
+
+
+def _check_value(metric: Metric, value: Value) -> None:
+    if (metric.kind is Kind.HISTOGRAM) is not isinstance(value, HistogramValue):
+        raise ValueError(f"{metric.name}: got {value!r}, expected the value of a {metric.kind}")
+    if isinstance(value, HistogramValue) and len(value.counts) != len(metric.bounds) + 1:
+        expected = len(metric.bounds) + 1
+        raise ValueError(f"{metric.name}: got {len(value.counts)} buckets, expected {expected}")

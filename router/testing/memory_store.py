@@ -1,0 +1,213 @@
+"""The store without a server: the same ports, in memory, for fast tests and for authors of plug-ins."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from router.core.decisions import DecisionRecord
+from router.core.errors import StaleEpochError, StoreUnavailableError
+from router.core.observations import CounterKey, Pair
+from router.core.ports import Heartbeat, Notice, RecordBatch
+from router.core.rollout import RolloutState
+from router.store import codec
+from router.store.retention import DECISIONS_KEPT, ENTRY_BYTES, HEARTBEAT_KEPT_S
+
+BEAT_S = 0.5
+"""Pause between two empty notices, as on the real line."""
+
+QUEUED = 1_000
+"""Notices kept for a consumer that does not read; what is beyond is found by its poll."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    holder: str = ""
+    epoch: int = 0
+    expires_s: float = 0.0
+
+
+@dataclass(slots=True, repr=False)
+class MemoryServer:
+    """What several MemoryStores share, as processes share one Redis. `clock` (seconds) drives the lease.
+
+    `cut()` makes every call fail and every notice line break, until `mend()`.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    up: bool = True
+    states: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, deque[bytes]] = field(default_factory=dict)
+    batches: dict[str, deque[tuple[bytes, int]]] = field(default_factory=dict)
+    evidence: dict[tuple[str, str], dict[str, dict[CounterKey, int]]] = field(default_factory=dict)
+    sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    heartbeats: dict[str, bytes] = field(default_factory=dict)
+    lease: _Lease = field(default_factory=_Lease)
+    lines: set["asyncio.Queue[Notice]"] = field(default_factory=set)
+
+    def __repr__(self) -> str:
+        return f"<MemoryServer: {'up' if self.up else 'cut off'}, {len(self.states)} states, {len(self.lines)} lines>"
+
+    def cut(self) -> None:
+        """Be unreachable."""
+        self.up = False
+        self.tell(Notice("", 0))  # wakes the lines, which see that it is over
+
+    def mend(self) -> None:
+        """Be reachable again, with all data."""
+        self.up = True
+
+    def tell(self, notice: Notice) -> None:
+        """Hand `notice` to every line that has room."""
+        for line in self.lines:
+            if not line.full():
+                line.put_nowait(notice)
+
+
+class MemoryStore:
+    """One process's view of a MemoryServer; without one it has its own. Methods as in `router.core.ports.Store`."""
+
+    def __init__(self, server: MemoryServer | None = None) -> None:
+        self.server = MemoryServer() if server is None else server
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {'closed ' if self._closed else ''}on {self.server!r}>"
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailableError unless the server is up."""
+        await self._reach()
+
+    async def close(self) -> None:
+        """Refuse all later calls."""
+        self._closed = True
+
+    async def read_states(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
+        """Return the stored states; others are absent."""
+        states = (await self._reach()).states
+        return {route: codec.decode_state(states[route]) for route in routes if route in states}
+
+    async def revisions(self, routes: Sequence[str]) -> Mapping[str, int]:
+        """Return the stored revisions; others are absent."""
+        return {route: state.revision for route, state in (await self.read_states(routes)).items()}
+
+    async def compare_and_set(self, state: RolloutState, expected_revision: int, record: DecisionRecord | None) -> bool:
+        """Write the state, record and notice if the stored revision is the expected one."""
+        body = codec.encode_state(state)
+        server = await self._reach()
+        stored = codec.decode_state(server.states[state.route]) if state.route in server.states else None
+        if stored and stored.epoch > state.epoch:
+            raise StaleEpochError(f"route {state.route} has epoch {stored.epoch}, this write has {state.epoch}")
+        if (stored.revision if stored else 0) != expected_revision:
+            return False
+        server.states[state.route] = body
+        if record:
+            kept = server.records.setdefault(state.route, deque(maxlen=DECISIONS_KEPT))
+            kept.appendleft(codec.encode_decision(record))
+        server.tell(Notice(state.route, state.revision))
+        return True
+
+    async def decisions(self, route: str, limit: int) -> list[DecisionRecord]:
+        """Return the newest records, newest first."""
+        records = (await self._reach()).records.get(route, ())
+        return [codec.decode_decision(raw) for raw in islice(records, limit)]
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """Yield an empty Notice at once and twice a second, and one for each new revision; raises when cut off."""
+        server = await self._reach()
+        line: asyncio.Queue[Notice] = asyncio.Queue(QUEUED)
+        server.lines.add(line)
+        try:
+            notice = Notice("", 0)
+            while True:
+                yield notice
+                try:
+                    async with asyncio.timeout(BEAT_S):
+                        notice = await line.get()
+                except TimeoutError:
+                    notice = Notice("", 0)
+                await self._reach()
+        finally:
+            server.lines.discard(line)
+
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
+        """Add pairs and counters once; return the pairs trimmed."""
+        server = await self._reach()
+        source = (batch.route, batch.rollout, batch.boot)
+        if batch.sequence <= server.sequences.get(source, 0):
+            return 0
+        server.sequences[source] = batch.sequence
+        boots = server.evidence.setdefault((batch.route, batch.rollout), {})
+        boots.setdefault(batch.boot, {}).update(batch.counters)
+        if not batch.pairs:
+            return 0
+        kept = server.batches.setdefault(batch.route, deque())
+        kept.append((batch.payload, batch.pairs))
+        trimmed, held = 0, sum(len(payload) + ENTRY_BYTES for payload, _ in kept)
+        while kept and held > keep_bytes:
+            payload, pairs = kept.popleft()
+            held -= len(payload) + ENTRY_BYTES
+            trimmed += pairs
+        return trimmed
+
+    async def pairs(self, route: str, limit: int) -> list[Pair]:
+        """Return the newest pairs, newest first, each pair_id once."""
+        found: dict[str, Pair] = {}
+        for payload, _ in reversed((await self._reach()).batches.get(route, ())):
+            try:
+                batch = codec.decode_pairs(payload)
+            except codec.UnreadableRecordError:
+                continue  # as the real one does, which also logs it
+            for pair in reversed(batch):
+                found.setdefault(pair.pair_id, pair)
+        return list(found.values())[:limit]
+
+    async def evidence(self, route: str, rollout: str) -> Mapping[str, Mapping[CounterKey, int]]:
+        """Return the counters of each boot."""
+        boots = (await self._reach()).evidence.get((route, rollout), {})
+        return {boot: dict(counters) for boot, counters in sorted(boots.items())}
+
+    async def beat(self, heartbeat: Heartbeat) -> None:
+        """Record a sign of life, and forget processes that were silent for a day before it."""
+        heartbeats = (await self._reach()).heartbeats
+        heartbeats[heartbeat.boot] = codec.encode_heartbeat(heartbeat)
+        for boot, raw in list(heartbeats.items()):
+            if codec.decode_heartbeat(raw).at_s < heartbeat.at_s - HEARTBEAT_KEPT_S:
+                del heartbeats[boot]
+
+    async def forget(self, boot: str) -> None:
+        """Remove a process that ended orderly."""
+        (await self._reach()).heartbeats.pop(boot, None)
+
+    async def heartbeats(self) -> list[Heartbeat]:
+        """Return all recorded processes, sorted by boot."""
+        heartbeats = (await self._reach()).heartbeats
+        return [codec.decode_heartbeat(raw) for _, raw in sorted(heartbeats.items())]
+
+    async def acquire_lease(self, holder: str, ttl_s: float, min_epoch: int) -> int | None:
+        """Take or renew the lease; return its epoch, or None when another holds it."""
+        server = await self._reach()
+        lease, now_s = server.lease, server.clock()
+        if lease.holder not in ("", holder) and lease.expires_s > now_s:
+            return None
+        renewed = lease.holder == holder and lease.epoch >= min_epoch
+        epoch = lease.epoch if renewed else max(lease.epoch, min_epoch) + 1
+        server.lease = _Lease(holder, epoch, now_s + ttl_s)
+        return epoch
+
+    async def release_lease(self, holder: str) -> None:
+        """Give the lease back; its epoch stays, so that the next one is higher."""
+        server = await self._reach()
+        if server.lease.holder == holder:
+            server.lease = _Lease("", server.lease.epoch, 0.0)
+
+    async def _reach(self) -> MemoryServer:
+        """Return the server if it can be reached, after giving other tasks their turn as a real line would."""
+        await asyncio.sleep(0)
+        if self._closed:
+            raise StoreUnavailableError("this MemoryStore is closed, make a new one")
+        if not self.server.up:
+            raise StoreUnavailableError("the MemoryServer is cut off until mend() is called")
+        return self.server

@@ -1,0 +1,140 @@
+"""Pairs as bytes: compact, exact, and safe to read."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.store.codec import UnreadableRecordError, decode_pairs, encode_pairs, pair_to_json
+from router.testing.samples import sample_pair
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**53)
+sides = st.builds(
+    PairSide,
+    st.sampled_from(Outcome),
+    st.integers(0, 999),
+    finite,
+    counts,
+    st.text(),
+    st.none() | st.text(),
+    st.none() | finite,
+)
+comparisons = st.builds(Comparison, st.text(), st.none() | st.booleans(), st.none() | finite, st.text())
+slices = st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple)
+roles = st.sampled_from(["stable", "candidate"])
+pairs = st.builds(
+    Pair,
+    st.text(),
+    st.text(),
+    st.just("digits"),
+    st.just("a1.1"),
+    counts,
+    finite,
+    roles,
+    sides,
+    sides,
+    comparisons,
+    slices,
+)
+
+
+@given(st.lists(pairs, max_size=5))
+def test_pairs_survive_their_codec(batch: list[Pair]) -> None:
+    """Every field of every pair comes back to the last bit, in order."""
+    assert batch == decode_pairs(encode_pairs(batch))
+
+
+def test_no_pairs_are_no_bytes() -> None:
+    """A batch of counters alone carries nothing."""
+    assert encode_pairs([]) == b""
+    assert decode_pairs(b"") == []
+
+
+def test_a_batch_is_of_one_rollout() -> None:
+    """The header is shared, so a stray pair would silently change its rollout."""
+    stray = replace(sample_pair("digits", 2), rollout="other.1")
+    with pytest.raises(ValueError, match="make one for each"):
+        encode_pairs([sample_pair("digits", 1), stray])
+
+
+def test_a_lone_surrogate_costs_only_itself() -> None:
+    """A model can answer with text that UTF-8 cannot hold; the batch must not be lost for it."""
+    pair = sample_pair("digits", 1)
+    odd = replace(pair, candidate=replace(pair.candidate, label="a\ud800b"))
+    found = decode_pairs(encode_pairs([odd, sample_pair("digits", 2)]))
+    assert [replace(pair, candidate=replace(pair.candidate, label="a?b")), sample_pair("digits", 2)] == found
+
+
+def test_a_pair_takes_few_bytes() -> None:
+    """Two answers, a comparison and a slice: under 250 bytes in a batch of 50."""
+    batch = encode_pairs([sample_pair("digits", number) for number in range(50)])
+    assert 100 < len(batch) / 50 < 250
+
+
+def test_columns_of_a_newer_version_are_ignored() -> None:
+    """CF7: newer columns go behind, older replicas read what they know."""
+    document = json.loads(encode_pairs([sample_pair("digits")]))
+    document["pairs"][0].append({"added": "later"})
+    document["added"] = "later"
+    assert decode_pairs(json.dumps(document).encode()) == [sample_pair("digits")]
+
+
+@pytest.mark.parametrize("wrong", [None, {"$": 1}, [[]], True, -1, "x" * 50, 1e300])
+def test_no_wrong_column_gets_through_as_another_type(wrong: object) -> None:
+    """SE12: a foreign value is an error that says where, or is of the right type and stays what it is."""
+    document = json.loads(encode_pairs([sample_pair("digits", 1), sample_pair("digits", 2)]))
+    for column in range(len(document["pairs"][1])):
+        copy = json.loads(json.dumps(document))
+        copy["pairs"][1][column] = wrong
+        told, found = "", []
+        try:
+            found = decode_pairs(json.dumps(copy).encode())
+        except UnreadableRecordError as error:
+            told = str(error)
+        assert (told.startswith("pairs[1].") and len(told) < 200) or json.loads(encode_pairs(found)) == copy
+
+
+@pytest.mark.parametrize(
+    "raw", [b"null", b"{}", b"\x80\x04", b'{"v":1,"route":"r","rollout":"o","pairs":[[1]]}', b"[" * 10_000]
+)
+def test_foreign_bytes_are_refused(raw: bytes) -> None:
+    """One clear error for whatever lies in the stream."""
+    with pytest.raises(UnreadableRecordError):
+        decode_pairs(raw)
+
+
+def test_the_public_pair_is_as_documented() -> None:
+    """The object of design.md section 8, name by name."""
+    assert pair_to_json(sample_pair("digits", 1)) == {
+        "v": 1,
+        "pair_id": "boot1-1",
+        "request_id": "request-1",
+        "route": "digits",
+        "rollout": "a1b2c3d4e5f6.1",
+        "exposure": 2,
+        "assigned_at": "2026-09-21T14:13:21.125000Z",
+        "served": "stable",
+        "stable": {
+            "outcome": "ok",
+            "status": 200,
+            "latency_ms": 1.25,
+            "bytes": 312,
+            "digest": "91b7584a2265b1f5",
+            "prediction": {"label": "7", "score": 0.98},
+        },
+        "candidate": {
+            "outcome": "ok",
+            "status": 200,
+            "latency_ms": 2.5,
+            "bytes": 310,
+            "digest": "0b1c2d3e4f506172",
+            "prediction": {"label": "1", "score": 0.51},
+        },
+        "comparison": {"comparator": "label", "same": False, "distance": 1.0, "reason": "label 7 against 1"},
+        "slices": {"country": "de"},
+    }
+    assert json.loads(json.dumps(pair_to_json(sample_pair("digits", 1))))["stable"]["outcome"] == "ok"
