@@ -131,6 +131,17 @@ async def test_pairs_too_large_for_the_queue_are_dropped_as_such(bench: Bench) -
     assert gateway.outcomes() == {"ok": 3}
 
 
+async def test_large_fields_count_into_the_queue(bench: Bench) -> None:
+    """A request whose fields alone are larger than the queue gives no pair: bodies are not all that is held."""
+    gateway = await shadowed(bench, recorder=RecorderConfig(queue_bytes=16 * KIB))
+    client = await bench.client()
+    for _ in range(3):
+        await client.ask("POST", "/", b"x", "X-Large: " + "x" * 20_000)
+    await until(lambda: gateway.dropped("pair", "queue_full") == 3, "the drops are counted")
+    await gateway.pairs(0)
+    assert gateway.outcomes() == {"ok": 3}
+
+
 async def test_counters_never_go_backwards(bench: Bench) -> None:
     """The store comes and goes ten times under load with a queue that overflows: each reading is at least the last."""
     gateway = await shadowed(bench, recorder=RecorderConfig(queue_bytes=16 * KIB))
