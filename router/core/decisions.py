@@ -51,13 +51,38 @@ CONTROL = Actor(ActorKind.CONTROL)
 """The control loop itself."""
 
 
+FORMULA = "turnout-judge/1"
+"""Version of the judge's formulas, kept with every judgement: a replay by another version may differ."""
+
+
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What one gate says now: its verdict and one plain sentence with the numbers."""
+    """What one gate says now: its verdict, one plain sentence, and every number behind them.
+
+    `estimate` is what the gate limits, in its own unit (a difference of rates, a ratio minus 1, a rate), within
+    `low`..`high`: values below `low` are refuted with the certainty that a rollback asks for, values above `high` with
+    the one that promotion asks for, whenever one looks. `margin` and `tolerance` are the limits of promotion and
+    rollback. `log_e_harm` is the logarithm of the evidence of harm, FAIL from `harm_at` on; `log_e_proof` that of no
+    harm in the present exposure, PASS from `proof_at` on. `counts` are the numbers they follow from, by name.
+    `more_requests` is how many more are needed to pass if all goes on like this, None where that cannot be said.
+    """
 
     gate: str
     verdict: Verdict
     sentence: str
+    rule: str = ""
+    enforced: bool = True
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float = 0.0
+    tolerance: float = 0.0
+    log_e_harm: float = 0.0
+    harm_at: float = 0.0
+    log_e_proof: float = 0.0
+    proof_at: float = 0.0
+    counts: tuple[tuple[str, int], ...] = ()
+    more_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +96,21 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All gates together. `invalid` holds the reason why the bookkeeping cannot be trusted, or None."""
+    """All gates together. `invalid` holds the reason why the evidence cannot be relied on, or None.
+
+    `harm` says why there is too much evidence of harm to go on to the next step, though not enough to roll back; None
+    when there is not. `log_e` is the logarithm of the weighted average of evidence of harm over all enforced gates,
+    `rollback` from `rollback_at` on. `formula` names the version of the formulas, empty when nothing was judged.
+    """
 
     rollback: bool = False
     promote: bool = False
     invalid: str | None = None
+    harm: str | None = None
     reason: str = "not judged"
+    log_e: float = 0.0
+    rollback_at: float = 0.0
+    formula: str = ""
     counts: Counts = Counts()
     gates: tuple[GateResult, ...] = ()
 
@@ -259,13 +293,17 @@ def waits_for(  # noqa: PLR0911 - one line for each thing to wait for
     counts = judgement.counts
     baked_s = now_s - state.exposure.since_s
     if judgement.invalid:
-        return f"bookkeeping is not valid: {judgement.invalid}"
+        return f"the evidence is not valid: {judgement.invalid}"
+    if judgement.harm:
+        return judgement.harm
     if baked_s < step.bake_s:
         return f"baking: {int(baked_s)} s of {step.bake_s:.0f} s"
     if counts.requests_candidate < step.min_requests:
         return f"candidate requests: {counts.requests_candidate} of {step.min_requests}"
     if counts.pairs < step.min_pairs:
         return f"pairs: {counts.pairs} of {step.min_pairs}"
+    if (step.weight_bp or step.mirror_bp) and not (counts.requests_candidate or counts.pairs):
+        return "no data: the candidate has answered nothing in this step"
     if step.approval and not state.approved:
         return "an operator's approval is asked for: approve"
     return None

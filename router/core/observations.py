@@ -122,12 +122,47 @@ class CounterKey(NamedTuple):
         return cls(int(exposure), metric, slice_, variant, cell)
 
 
-# Metrics of evidence that the gateway counts today; docs/evidence.md lists their cells.
+# Metrics of evidence; docs/evidence.md lists their cells, and which of them the gateway counts today.
 STARTED = "started"
 OUTCOME = "outcome"
+LEVEL = "level"
 LATENCY = "latency"
 PAIR = "pair"
 AGREEMENT = "agreement"
+DISTANCE = "distance"
+PAIR_FAILURE = "pair_failure"
+CORRECT = "correct"
+LABEL = "label"
+FAILURE = "failure"
+
+PAIR_VARIANT = "pair"
+"""The `variant` of counters that belong to both variants together."""
+
+ALL = "all"
+"""The one cell of STARTED."""
+
+BOTH = "both"
+"""The cell of PAIR that counts complete pairs; every other cell names the answer that is missing."""
+
+LATE = "late"
+"""A cell of OUTCOME: stable answered well, but after the deadline at which a rescue would have cut the candidate."""
+
+LOST = "lost"
+"""A cell of PAIR: a copy was made, and the pair was dropped on its way to the store."""
+
+AFFINITY = "key:"
+"""Prefix of a metric that counts each affinity key once; its cells end in `/j`.
+
+j is the last exposure before this one in which the key was counted for the same metric, 0 for none. For the
+evidence that begins with exposure s the first events are therefore those with j < s (statistics.md rule 4).
+"""
+
+CUTS = ("", "@1s", "@5s", "@total")
+"""Suffixes of STARTED, OUTCOME and LEVEL: all requests, and those that arrived 1 s, 5 s and `timeouts.total` ago.
+
+Requests in flight are counted as if they ended in the candidate's favour. At an older cut fewer are in flight, at a
+newer one more have arrived; each cut bounds the same path, so harm at any of them is harm (statistics.md rule 7).
+"""
 
 LATENCY_FLOOR_MS = 0.1
 LATENCY_GROWTH = 1.02
@@ -147,3 +182,16 @@ def latency_bucket(latency_ms: float) -> int:
 def latency_edge_ms(bucket: int) -> float:
     """Return the upper edge of a bucket, in milliseconds; infinite for the last one."""
     return LATENCY_FLOOR_MS * LATENCY_GROWTH**bucket if bucket < LATENCY_BUCKETS else math.inf
+
+
+DISTANCE_FLOOR = 1e-6
+DISTANCE_GROWTH = 1.05
+DISTANCE_BUCKETS = 520
+"""Buckets grow by 5 % from 1e-6 to 1e5: a comparator's distance may be a share or a difference of prices."""
+
+
+def distance_bucket(distance: float) -> int:
+    """Return the bucket 0..520 of a comparator's distance, as `latency_bucket` does; 0 is "the same within 1e-6"."""
+    if distance <= DISTANCE_FLOOR:
+        return 0
+    return min(math.ceil(math.log(distance / DISTANCE_FLOOR) / math.log(DISTANCE_GROWTH)), DISTANCE_BUCKETS)

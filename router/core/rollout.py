@@ -52,7 +52,9 @@ class GateSpec:
 
     Rates and ratios are fractions (0.005 is half a percentage point for `error_rate`, 0.1 is 10 % for `latency`).
     Exactly one of `max_increase` (for metrics of which more is better: the decrease), `maximum`, `minimum` is set.
-    `tolerance` is the rollback margin; None means half of the promotion margin.
+    `tolerance` is the rollback margin; None means half of the promotion margin. `slack_ms` is added to latency
+    thresholds, so that a model of 0.2 ms may take 1 ms. `beyond` is the distance above which a pair disagrees; None
+    means that the comparator says so itself.
     """
 
     name: str
@@ -65,6 +67,18 @@ class GateSpec:
     slice: str | None = None
     dry_run: bool = False
     weight: float = 1.0
+    slack_ms: float = 2.0
+    beyond: float | None = None
+
+    @property
+    def margin(self) -> float:
+        """The promotion margin: `max_increase` or `maximum`; 0 for a floor."""
+        return next((limit for limit in (self.max_increase, self.maximum) if limit is not None), 0.0)
+
+    @property
+    def rollback_margin(self) -> float:
+        """The margin up to which the judge never rolls back: `tolerance`, or half of the promotion margin."""
+        return self.margin / 2 if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True, slots=True)

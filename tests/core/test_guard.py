@@ -127,7 +127,7 @@ def test_only_an_operator_may_approve() -> None:
 @pytest.mark.parametrize(
     ("judgement", "seconds", "state", "reason"),
     [
-        (replace(ENOUGH, invalid="counters disagree"), 60.0, running(), "bookkeeping is not valid: counters disagree"),
+        (replace(ENOUGH, invalid="counters disagree"), 60.0, running(), "the evidence is not valid: counters disagree"),
         (ENOUGH, 59.9, running(), "baking: 59 s of 60 s"),
         (ENOUGH, -5.0, running(), "baking: -5 s of 60 s"),
         (replace(ENOUGH, counts=Counts(9_000, 199, 50)), 60.0, running(), "candidate requests: 199 of 200"),

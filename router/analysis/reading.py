@@ -1,0 +1,283 @@
+"""From counters to the arrays that the gates ask for.
+
+Axes of what is returned: gates (J), cuts in time (C, as `observations.CUTS`; length 1 where nothing is in flight), and
+exposures (K). Where an affinity key keeps a user on one side, the unit is the key and not the request: then there is
+an axis of start points (S) before K, because a key that is new to the evidence since one start is not new to that since
+an earlier one (statistics.md rule 4).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.analysis.eprocess import Floats
+from router.analysis.evidence import Evidence, Table
+from router.analysis.gates import Arm, Paired
+from router.core.levels import QUANTILES, Threshold, levels_of
+from router.core.observations import (
+    AFFINITY,
+    AGREEMENT,
+    ALL,
+    ANSWERS,
+    BOTH,
+    CORRECT,
+    CUTS,
+    DISTANCE,
+    DISTANCE_BUCKETS,
+    FAILURE,
+    FAILURES,
+    LABEL,
+    LATE,
+    LATENCY,
+    LATENCY_BUCKETS,
+    LEVEL,
+    LOST,
+    OUTCOME,
+    PAIR,
+    PAIR_FAILURE,
+    PAIR_VARIANT,
+    STARTED,
+    Outcome,
+    distance_bucket,
+)
+from router.core.rollout import FULL_BP, Exposure, GateSpec
+from router.core.traffic import Role
+
+Gates = Sequence[GateSpec]
+Names = tuple[str, ...]
+
+# A cancelled request is an event of the same kind in both arms: without it an arm that fails slowly loses its failures
+# to clients that give up (statistics.md rule 3). Against an absolute limit it is unknown: nobody can say whose fault
+# it was.
+COMPARED_FAILURES: Names = (*sorted(FAILURES), Outcome.CANCELLED, LATE)
+COMPARED_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR)
+ABSOLUTE_FAILURES: Names = tuple(sorted(FAILURES))
+ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
+
+FINE, FAIL, UNKNOWN = "fine", "fail", "unknown"
+ENDS = (FINE, FAIL, UNKNOWN)
+"""Cells of PAIR_FAILURE are `<stable>/<candidate>` of these three."""
+
+CODES = tuple(format(cell, "03b") for cell in range(8))
+"""Cells of LABEL are `<class>:<code>`, the digits being truth, stable and candidate, in the order of eprocess.CELLS."""
+
+MISSING_CANDIDATE: Names = (*(f"{Role.CANDIDATE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS), LOST)
+"""Cells of PAIR: a copy was made and there is no answer of the candidate's, whatever the reason."""
+
+OURS: Names = (Outcome.SHED, Outcome.QUEUE_TIMEOUT, Outcome.OVERSIZE)
+"""Ends that are our doing: never a failure of a variant."""
+
+Limits = Sequence[Sequence[Sequence[Threshold]]]
+"""Thresholds by exposure, gate and quantile; none where they are not frozen."""
+
+NO_CUTS = ("",)
+_ALL_SLICES = GateSpec("all requests", "error_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Slow answers of one variant as events, by QUANTILES: beyond the thresholds of harm, and of proof."""
+
+    for_harm: Sequence[Arm]
+    for_proof: Sequence[Arm]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The evidence of one rollout, ready to be asked. `exposures` are all so far, oldest first; the last is present.
+
+    `keyed` says that the Route has an affinity key.
+    """
+
+    evidence: Evidence
+    exposures: Sequence[Exposure]
+    keyed: bool
+
+    @property
+    def share(self) -> Floats:
+        """Return the candidate's share of live requests in each exposure, (K,)."""
+        return np.array([exposure.weight_bp / FULL_BP for exposure in self.exposures])
+
+    def outcomes(self, gates: Gates, role: Role, *, absolute: bool = False) -> Arm:
+        """Return failures as events: compared between the arms, or of one arm by itself (`absolute`)."""
+        events = ABSOLUTE_FAILURES if absolute else COMPARED_FAILURES
+        rest = ABSOLUTE_REST if absolute else COMPARED_REST
+        (started,) = self._sums(gates, STARTED, role, [(ALL,)])
+        return _arm(started, *self._sums(gates, OUTCOME, role, [events, rest]))
+
+    def dropped(self, role: Role) -> Floats:
+        """Return how many requests of one variant the gateway itself gave up, by exposure (K,)."""
+        (found,) = self._sums([_ALL_SLICES], OUTCOME, role, [OURS], NO_CUTS)
+        return np.asarray(found[0, 0, 0] if self.keyed else found[0, 0])
+
+    def first_failures(self, gates: Gates, role: Role) -> Arm:
+        """Return failures as events, each key's first one only; without keys all failures."""
+        if not self.keyed:
+            return self.outcomes(gates, role)
+        (events,) = self._sums(gates, FAILURE, role, [(ALL,)])
+        # Every request in flight may become its key's first failure, so all of them are unknown, not first ones only.
+        unknown = Reading(self.evidence, self.exposures, keyed=False).outcomes(gates, role).unknown
+        return Arm(events, np.zeros_like(events), np.broadcast_to(unknown[..., None, :], events.shape))
+
+    def slow(self, gates: Gates, limits: Limits) -> Mapping[Role, Slow]:
+        """Return answers beyond their threshold as events; `gates` are all latency gates, with their thresholds.
+
+        Exposures whose thresholds are not frozen hold nothing.
+        """
+        edges = _edges(gates, limits)
+        return {role: self._slow(gates, role, edges[role]) for role in Role}
+
+    def _slow(self, gates: Gates, role: Role, first_slow: NDArray[np.int64]) -> Slow:
+        """Do this for one variant; `first_slow` (2, Q, J, K) is the level that begins to be slow, _NEVER for none."""
+        cut = first_slow[0, 0] < _NEVER  # (J, K)
+        (started,) = self._sums(gates, STARTED, role, [(ALL,)])
+        started = np.where(cut[:, None, None] if self.keyed else cut[:, None], started, 0.0)
+        table, cells = self.evidence.table(self._unit(LEVEL), role), self._gather(LEVEL, role, gates, CUTS)
+        slow = np.array([int(name) for name in table.names], dtype=np.int64) >= first_slow[..., None]
+        fast = ~slow & cut[..., None]
+        for_harm, for_proof = (
+            [
+                _arm(started, events, rest)
+                for events, rest in zip(
+                    self._added(table, cells, slow[side]), self._added(table, cells, fast[side]), strict=True
+                )
+            ]
+            for side in range(2)
+        )
+        return Slow(for_harm, for_proof)
+
+    def copied_failures(self, gates: Gates) -> Paired:
+        """Return who failed of the copied requests, in the order of `gates.CHANGES`."""
+        return Paired(
+            for_harm=self._changes(gates, lambda a, b: (a != FINE, b == FAIL)),
+            for_proof=self._changes(gates, lambda a, b: (a == FAIL, b != FINE)),
+        )
+
+    def _changes(self, gates: Gates, fails: Callable[[str, str], tuple[bool, bool]]) -> Floats:
+        names: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+        for a in ENDS:
+            for b in ENDS:
+                stable, candidate = fails(a, b)
+                names[candidate - stable].append(f"{a}/{b}")
+        return np.stack(self._of_pairs(gates, PAIR_FAILURE, [tuple(names[change]) for change in (-1, 0, 1)]), axis=-1)
+
+    def copies(self, gates: Gates) -> Arm:
+        """Return the candidate's failures in copied requests as events."""
+        ends = [tuple(f"{a}/{end}" for a in ENDS) for end in (FAIL, FINE, UNKNOWN)]
+        return Arm(*self._of_pairs(gates, PAIR_FAILURE, ends))
+
+    def disagreements(self, gates: Gates) -> Arm:
+        """Return pairs that differ as events; copies without an answer of the candidate's, or not compared, as unknown.
+
+        A pair without stable's answer is no pair: what stable answers is decided without the candidate.
+        """
+        events, rest = self._of_pairs(gates, AGREEMENT, [("different",), ("same",)])
+        by_distance = [gate.beyond is not None for gate in gates]
+        if any(by_distance):
+            numeric = _along(by_distance, events)
+            for table, far in ((events, True), (rest, False)):
+                beyond = [self._beyond(gate, far=far) for gate in gates]
+                np.copyto(table, np.concatenate(beyond), where=numeric)
+        both, missing = self._of_pairs(gates, PAIR, [(BOTH,), MISSING_CANDIDATE])
+        return Arm(events, rest, missing + np.maximum(both - events - rest, 0.0))
+
+    def _beyond(self, gate: GateSpec, *, far: bool) -> Floats:
+        """Return how many pairs of one gate have a distance beyond its own, or within it."""
+        edge = -1 if gate.beyond is None else distance_bucket(gate.beyond)
+        buckets = tuple(str(bucket) for bucket in range(DISTANCE_BUCKETS + 1) if (bucket > edge) is far)
+        (found,) = self._of_pairs([gate], DISTANCE, [buckets])
+        return found
+
+    def right_answers(self, gates: Gates) -> Floats:
+        """Return labelled pairs (J, 1, [S,] K, 4): both wrong, only the candidate right, only stable right, both right.
+
+        For a gate of one class: among the rows whose truth is that class.
+        """
+        codes = np.stack(self._of_pairs(gates, CORRECT, [("00",), ("01",), ("10",), ("11",)]), axis=-1)
+        if not any(gate.label for gate in gates):
+            return codes
+        of_class = self.joint_cells(gates)[..., len(CODES) // 2 :]
+        return np.where(_along([bool(gate.label) for gate in gates], codes), of_class, codes)
+
+    def joint_cells(self, gates: Gates) -> Floats:
+        """Return labelled pairs (J, 1, [S,] K, 8) of the gate's class, in the order of `eprocess.CELLS`."""
+        table = self.evidence.table(self._unit(LABEL), PAIR_VARIANT)
+        cells = self._gather(LABEL, PAIR_VARIANT, gates, NO_CUTS)
+        masks = {
+            label: [[name == f"{label}:{code}" for name in table.names] for code in CODES]
+            for label in {gate.label for gate in gates}
+        }
+        wanted = np.array([masks[gate.label] for gate in gates], dtype=bool)  # (J, 8, L)
+        return np.stack(self._added(table, cells, np.moveaxis(wanted, 1, 0)[:, :, None]), axis=-1)
+
+    def histogram(self, gates: Gates, role: Role) -> Floats:
+        """Return the present exposure's answers of one variant by latency bucket, (J, buckets), of all requests."""
+        table = self.evidence.table(LATENCY, role)
+        counts = np.zeros((len(gates), LATENCY_BUCKETS + 1))
+        slices = [gate.slice or "" for gate in gates]
+        counts[:, [int(name) for name in table.names]] = table.gather(slices, NO_CUTS, self.exposures[-1:])[:, 0, 0]
+        return counts
+
+    def _of_pairs(self, gates: Gates, metric: str, names: Sequence[Names]) -> list[Floats]:
+        return self._sums(gates, metric, PAIR_VARIANT, names, NO_CUTS)
+
+    def _sums(
+        self, gates: Gates, metric: str, variant: str, names: Sequence[Names], cuts: Sequence[str] = CUTS
+    ) -> list[Floats]:
+        """Return the sum over each group of cells, by gate, cut and exposure."""
+        table = self.evidence.table(self._unit(metric), variant)
+        masks = np.array([[name in group for name in table.names] for group in names], dtype=bool)
+        cells = self._gather(metric, variant, gates, cuts)
+        return self._added(table, cells, masks.reshape(len(names), 1, 1, len(table.names)))
+
+    def _unit(self, metric: str) -> str:
+        return AFFINITY + metric if self.keyed else metric
+
+    def _gather(self, metric: str, variant: str, gates: Gates, cuts: Sequence[str]) -> Floats:
+        """Return all cells of a metric, (J, C, K, L)."""
+        table = self.evidence.table(self._unit(metric), variant)
+        return table.gather([gate.slice or "" for gate in gates], cuts, self.exposures)
+
+    def _added(self, table: Table, cells: Floats, masks: NDArray[np.bool_]) -> list[Floats]:
+        """Return the sums of cells (J, C, K, L) under each mask (N, J, K, L): (J, C, K), or (J, C, S, K) with keys.
+
+        With keys, a cell counts for the evidence since a start if its keys were last counted before that start.
+        """
+        if not self.keyed:
+            return [(cells * mask[:, None]).sum(axis=-1) for mask in masks]
+        starts = np.array([exposure.id for exposure in self.exposures])
+        new = (table.last < starts[:, None])[:, None] & (starts[:, None] <= starts)[..., None]  # (S, K, L)
+        return [(cells[:, :, None] * (mask[:, None, None] & new)).sum(axis=-1) for mask in masks]
+
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def _edges(gates: Gates, limits: Limits) -> Mapping[Role, NDArray[np.int64]]:
+    """Return the first slow level of each variant, (2, Q, J, K): as harm and as proof count it.
+
+    Levels are cut by the thresholds of all gates of a slice together.
+    """
+    first = {role: np.full((2, len(QUANTILES), len(gates), len(limits)), _NEVER, dtype=np.int64) for role in Role}
+    for k, by_gate in enumerate(limits):
+        of_slice: dict[str | None, list[Threshold]] = {}
+        for gate, thresholds in zip(gates, by_gate, strict=True):
+            of_slice.setdefault(gate.slice, []).extend(thresholds)
+        levels = {slice_: levels_of(thresholds) for slice_, thresholds in of_slice.items()}
+        for j, (gate, thresholds) in enumerate(zip(gates, by_gate, strict=True)):
+            cut = levels[gate.slice]
+            for q, one in enumerate(thresholds):
+                first[Role.STABLE][:, q, j, k] = cut.stable.index(one.stable) + 1
+                first[Role.CANDIDATE][:, q, j, k] = [cut.candidate.index(edge) + 1 for edge in (one.harm, one.proof)]
+    return first
+
+
+def _arm(started: Floats, events: Floats, rest: Floats) -> Arm:
+    return Arm(events, rest, np.maximum(started - events - rest, 0.0))
+
+
+def _along(values: Sequence[bool], like: Floats) -> NDArray[np.bool_]:
+    """Return one value for each gate, shaped to broadcast along the other axes of `like` (J, ...)."""
+    return np.array(values).reshape(-1, *([1] * (like.ndim - 1)))
