@@ -121,7 +121,7 @@ def gates() -> Iterator[str]:
     units: dict[Callable[[object], float], str] = {points: "0.5pp", fraction: "2%"}
     for metric, form in METRICS.items():
         limits = ", ".join(f"`{name}: {units.get(reader, '10%')}`" for name, reader in form.readers.items())
-        label = "required" if form.needs_label else "optional" if form.per_label else "none"
+        label = "required" if form.per_label else "none"
         yield f"| `{metric}` | {limits} | {label} |"
 
 

@@ -92,20 +92,45 @@ class CountsView(Answer):
 
 
 class GateView(Answer):
-    """What one gate says: pass, fail, inconclusive or error, and one sentence with the numbers."""
+    """What one gate says: pass, fail, inconclusive or error, one sentence, and every number behind it.
+
+    `estimate` is what the gate limits, within `low`..`high`; FAIL from `log_e_harm` >= `harm_at` on, PASS from
+    `log_e_proof` >= `proof_at` on (natural logarithms). `more_requests` is what it still needs, null if unknown.
+    """
 
     gate: str
     verdict: str
     sentence: str
+    rule: str
+    enforced: bool
+    estimate: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    tolerance: float
+    log_e_harm: float
+    harm_at: float
+    log_e_proof: float
+    proof_at: float
+    counts: dict[str, int]
+    more_requests: int | None
 
 
 class JudgementView(Answer):
-    """All gates together; `invalid` says why the bookkeeping cannot be trusted, or is null."""
+    """All gates together; `invalid` says why the evidence cannot be relied on, `harm` why no step may follow, or null.
+
+    `log_e` is the logarithm of all evidence of harm, `rollback` from `rollback_at` on; `formula` is empty while
+    nothing is judged.
+    """
 
     rollback: bool
     promote: bool
     invalid: str | None
+    harm: str | None
     reason: str
+    log_e: float
+    rollback_at: float
+    formula: str
     counts: CountsView
     gates: list[GateView]
 

@@ -7,7 +7,7 @@ from router.admin import schemas as s
 from router.analysis.evidence import Evidence, counts_of
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.replicas import Replica
-from router.core.decisions import Counts, DecisionRecord, Judgement
+from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement
 from router.core.observations import Outcome, Pair
 from router.core.rollout import RolloutState, Spec, Step
 from router.core.traffic import Backend, Route, Variant
@@ -100,9 +100,34 @@ def judgement_view(judgement: Judgement) -> s.JudgementView:
         rollback=judgement.rollback,
         promote=judgement.promote,
         invalid=judgement.invalid,
+        harm=judgement.harm,
         reason=judgement.reason,
+        log_e=judgement.log_e,
+        rollback_at=judgement.rollback_at,
+        formula=judgement.formula,
         counts=_counts_view(judgement.counts),
-        gates=[s.GateView(gate=g.gate, verdict=g.verdict, sentence=g.sentence) for g in judgement.gates],
+        gates=[_gate_view(gate) for gate in judgement.gates],
+    )
+
+
+def _gate_view(gate: GateResult) -> s.GateView:
+    return s.GateView(
+        gate=gate.gate,
+        verdict=gate.verdict,
+        sentence=gate.sentence,
+        rule=gate.rule,
+        enforced=gate.enforced,
+        estimate=gate.estimate,
+        low=gate.low,
+        high=gate.high,
+        margin=gate.margin,
+        tolerance=gate.tolerance,
+        log_e_harm=gate.log_e_harm,
+        harm_at=gate.harm_at,
+        log_e_proof=gate.log_e_proof,
+        proof_at=gate.proof_at,
+        counts=dict(gate.counts),
+        more_requests=gate.more_requests,
     )
 
 

@@ -50,11 +50,6 @@ class Arm:
         """Return the number of requests."""
         return self.events + self.rest + self.unknown
 
-    def at(self, exposure: int) -> "Arm":
-        """Return one exposure as an axis of length 1."""
-        keep = [exposure]
-        return Arm(self.events[..., keep], self.rest[..., keep], self.unknown[..., keep])
-
 
 @dataclass(frozen=True, slots=True)
 class Paired:

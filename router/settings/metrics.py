@@ -11,14 +11,13 @@ Metric = Literal["error_rate", "latency", "disagreement", "accuracy", "recall", 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The limits a metric takes, each with the reader of its unit; and how it goes with a label.
+    """The limits a metric takes, each with the reader of its unit; and whether it is of one class (`per_label`).
 
     `advisory_difference`: a difference assumes stationary rows, so it never decides (statistics.md rule 14).
     """
 
     readers: Mapping[str, Callable[[object], float]]
     per_label: bool = False
-    needs_label: bool = False
     advisory_difference: bool = False
 
     @property
@@ -34,7 +33,8 @@ METRICS: Mapping[str, Form] = {
     "latency": Form({"max_increase": ratio}),
     "disagreement": Form({"max": fraction}),
     "accuracy": Form(_SCORE),
-    "recall": Form(_SCORE, per_label=True, needs_label=True),
+    "recall": Form(_SCORE, per_label=True),
+    # Over all classes together both are the accuracy, so they too need a class.
     "precision": Form(_SCORE, per_label=True, advisory_difference=True),
     "f1": Form(_SCORE, per_label=True, advisory_difference=True),
 }

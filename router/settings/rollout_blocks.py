@@ -70,6 +70,10 @@ class GateBlock(Block):
     slice: Text | None = Field(None, description="Only requests of this slice.")
     dry_run: bool = Field(default=False, description="Measured and shown, but never decides.")
     weight: float = Field(1.0, gt=0, le=1_000, description="Importance among the gates when harm is weighed up.")
+    slack: DurationOrZero = written("2ms", "Only latency: added to its thresholds, so that 0.2ms may become 1ms.")
+    beyond: float | None = Field(
+        None, gt=0, description="Only disagreement: distance above which a pair differs; unset: the comparator says."
+    )
 
     @field_validator(
         "max_increase", "max_decrease", "max", "min", "tolerance", mode="plain", json_schema_input_type=str | None
@@ -88,10 +92,14 @@ class GateBlock(Block):
         given = [self.max_increase, self.max_decrease, self.max, self.min]
         if sum(limit is not None for limit in given) != 1:
             raise ValueError(f"exactly one limit; {self.metric} takes {takes.limits}")
-        if takes.needs_label and self.label is None:
+        if takes.per_label and self.label is None:
             raise ValueError(f"`label:`, the class whose {self.metric} is meant")
         if not takes.per_label and self.label is not None:
             raise ValueError(f"no `label:`, since {self.metric} is not of one class")
+        if "slack" in self.model_fields_set and self.metric != "latency":
+            raise ValueError(f"no `slack:`, since {self.metric} is no time")
+        if self.beyond is not None and self.metric != "disagreement":
+            raise ValueError(f"no `beyond:`, since {self.metric} does not compare answers by their distance")
         if takes.advisory_difference and self.max_decrease is not None and not self.dry_run:
             raise ValueError(
                 f"`dry_run: true` or `min:`; a difference in {self.metric} is advisory only, "
@@ -119,6 +127,8 @@ class GateBlock(Block):
             slice=self.slice,
             dry_run=self.dry_run,
             weight=self.weight,
+            slack_ms=self.slack * 1_000,
+            beyond=self.beyond,
         )
 
 

@@ -89,13 +89,17 @@ def _judgement_to_json(judgement: Judgement) -> dict[str, object]:
         "rollback": judgement.rollback,
         "promote": judgement.promote,
         "invalid": judgement.invalid,
+        "harm": judgement.harm,
         "reason": judgement.reason,
+        "log_e": judgement.log_e,
+        "rollback_at": judgement.rollback_at,
+        "formula": judgement.formula,
         "counts": {
             "requests_stable": counts.requests_stable,
             "requests_candidate": counts.requests_candidate,
             "pairs": counts.pairs,
         },
-        "gates": [{"gate": gate.gate, "verdict": gate.verdict, "sentence": gate.sentence} for gate in judgement.gates],
+        "gates": [_gate_to_json(gate) for gate in judgement.gates],
     }
 
 
@@ -105,17 +109,65 @@ def _judgement(record: Fields) -> Judgement:
         rollback=record.flag("rollback"),
         promote=record.flag("promote"),
         invalid=record.text_or_none("invalid"),
+        harm=record.text_or_none("harm"),
         reason=record.text("reason"),
+        log_e=record.number("log_e"),
+        rollback_at=record.number("rollback_at"),
+        formula=record.text("formula"),
         counts=Counts(
             requests_stable=counts.whole("requests_stable"),
             requests_candidate=counts.whole("requests_candidate"),
             pairs=counts.whole("pairs"),
         ),
-        gates=tuple(
-            GateResult(gate.text("gate"), gate.choice("verdict", Verdict), gate.text("sentence"))
-            for gate in record.records("gates")
-        ),
+        gates=tuple(_gate(gate) for gate in record.records("gates")),
     )
+
+
+def _gate_to_json(gate: GateResult) -> dict[str, object]:
+    return {
+        "gate": gate.gate,
+        "verdict": gate.verdict,
+        "sentence": gate.sentence,
+        "rule": gate.rule,
+        "enforced": gate.enforced,
+        "estimate": gate.estimate,
+        "low": gate.low,
+        "high": gate.high,
+        "margin": gate.margin,
+        "tolerance": gate.tolerance,
+        "log_e_harm": gate.log_e_harm,
+        "harm_at": gate.harm_at,
+        "log_e_proof": gate.log_e_proof,
+        "proof_at": gate.proof_at,
+        "counts": gate.counts,
+        "more_requests": gate.more_requests,
+    }
+
+
+def _gate(record: Fields) -> GateResult:
+    return GateResult(
+        gate=record.text("gate"),
+        verdict=record.choice("verdict", Verdict),
+        sentence=record.text("sentence"),
+        rule=record.text("rule"),
+        enforced=record.flag("enforced"),
+        estimate=record.number_or_none("estimate"),
+        low=record.number_or_none("low"),
+        high=record.number_or_none("high"),
+        margin=record.number("margin"),
+        tolerance=record.number("tolerance"),
+        log_e_harm=record.number("log_e_harm"),
+        harm_at=record.number("harm_at"),
+        log_e_proof=record.number("log_e_proof"),
+        proof_at=record.number("proof_at"),
+        counts=tuple(_count(row, record.at("counts")) for row in f.items(record.get("counts"), record.at("counts"))),
+        more_requests=None if record.get("more_requests") is None else record.whole("more_requests"),
+    )
+
+
+def _count(value: object, where: str) -> tuple[str, int]:
+    name, number = f.row(value, where, 2)[:2]
+    return f.text(name, where), f.whole(number, where)
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:

@@ -179,6 +179,8 @@ def _gate_to_json(gate: GateSpec) -> dict[str, object]:
         "slice": gate.slice,
         "dry_run": gate.dry_run,
         "weight": gate.weight,
+        "slack_ms": gate.slack_ms,
+        "beyond": gate.beyond,
     }
 
 
@@ -194,4 +196,6 @@ def _gate(record: Fields) -> GateSpec:
         slice=record.text_or_none("slice"),
         dry_run=record.flag("dry_run"),
         weight=record.number("weight"),
+        slack_ms=record.number("slack_ms"),
+        beyond=record.number_or_none("beyond"),
     )

@@ -18,7 +18,7 @@ def sample_state(route: str, revision: int = 1, epoch: int = 1) -> RolloutState:
     canary = Step(weight_bp=100, mirror_bp=1_000, bake_s=30.5, min_requests=200, approval=True, gates=("errors",))
     gates = (
         GateSpec("errors", "error_rate", max_increase=0.005, tolerance=0.0025, slice="eu", dry_run=True),
-        GateSpec("flips", "disagreement", maximum=0.02, label="7", weight=2.5),
+        GateSpec("flips", "disagreement", maximum=0.02, label="7", weight=2.5, slack_ms=0.5, beyond=0.1),
     )
     return RolloutState(
         route=route,
@@ -41,7 +41,12 @@ def sample_state(route: str, revision: int = 1, epoch: int = 1) -> RolloutState:
 
 def sample_decision(route: str, revision: int = 1) -> DecisionRecord:
     """Return an operator's decision to advance."""
-    gate = GateResult("errors", Verdict.INCONCLUSIVE, "errors: 0.1 % against 0.2 %, limit 0.5 points")
+    gate = GateResult(
+        "errors", Verdict.INCONCLUSIVE, "errors: 0.1 % against 0.2 %, limit 0.5 points", rule="neither",
+        estimate=-0.001, low=-0.02, high=0.015, margin=0.005, tolerance=0.0025, log_e_harm=-0.5, harm_at=4.6,
+        log_e_proof=1.25, proof_at=3.0, counts=(("stable_requests", 1_000), ("candidate_requests", 10)),
+        more_requests=4_000,
+    )  # fmt: skip
     return DecisionRecord(
         at_s=NOW_S,
         route=route,
@@ -58,7 +63,14 @@ def sample_decision(route: str, revision: int = 1) -> DecisionRecord:
         mirror_bp_before=10_000,
         mirror_bp_after=1_000,
         policy="canary",
-        judgement=Judgement(counts=Counts(1_000, 10, 500), gates=(gate,)),
+        judgement=Judgement(
+            harm="a little",
+            log_e=1.5,
+            rollback_at=5.3,
+            formula="turnout-judge/1",
+            counts=Counts(1_000, 10, 500),
+            gates=(gate,),
+        ),
     )
 
 

@@ -82,10 +82,11 @@ routes:
         - {{}}
       gates:
         - {{metric: error_rate, max_increase: 0.5pp}}
-        - {{metric: latency, max_increase: 10%, tolerance: 5%, name: speed, weight: 2}}
+        - {{metric: latency, max_increase: 10%, tolerance: 5%, slack: 5ms, name: speed, weight: 2}}
         - {{metric: disagreement, max: 2%, dry_run: true}}
         - {{metric: recall, label: "7", slice: eu, max_decrease: 2pp}}
-        - {{metric: f1, min: 80%}}
+        - {{metric: f1, label: a, min: 80%}}
+        - {{metric: disagreement, max: 2%, beyond: 0.1, name: flips}}
       alpha: 0.02
       beta: 0.1
       breaker: {{consecutive: 6, window: 21, ratio: 40%, fleet: local}}
@@ -154,10 +155,11 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                 ),
                 gates=(
                     GateSpec("error_rate", "error_rate", max_increase=0.005),
-                    GateSpec("speed", "latency", max_increase=0.1, tolerance=0.05, weight=2.0),
+                    GateSpec("speed", "latency", max_increase=0.1, tolerance=0.05, weight=2.0, slack_ms=5.0),
                     GateSpec("disagreement", "disagreement", maximum=0.02, dry_run=True),
                     GateSpec("recall:7@eu", "recall", max_increase=0.02, label="7", slice="eu"),
-                    GateSpec("f1", "f1", minimum=0.8),
+                    GateSpec("f1:a", "f1", minimum=0.8, label="a"),
+                    GateSpec("flips", "disagreement", maximum=0.02, beyond=0.1),
                 ),
                 alpha=0.02,
                 beta=0.1,
