@@ -82,32 +82,41 @@ class Table:
     names: tuple[str, ...]
     last: NDArray[np.int64]
     _values: Floats
-    _rows: Mapping[Row, int]
+    _slices: Mapping[str, int]
+    _cuts: Mapping[str, int]
+    _exposures: Mapping[int, int]
 
     @classmethod
     def of(cls, rows: Mapping[Row, Mapping[str, int]], *, by_key: bool) -> "Table":
-        """Lay out cells; the last row is of zeros, for strata in which nothing was counted."""
-        columns = list({cell: None for cells in rows.values() for cell in cells})
-        values = np.array([*([cells.get(cell, 0) for cell in columns] for cells in rows.values()), [0] * len(columns)])
+        """Lay out cells; behind the last of each axis stand zeros, for strata in which nothing was counted."""
+        columns = {
+            cell: column for column, cell in enumerate({cell: None for cells in rows.values() for cell in cells})
+        }
+        cuts = {cut: number for number, cut in enumerate({row[0]: None for row in rows})}
+        exposures = {exposure: number for number, exposure in enumerate({row[1]: None for row in rows})}
+        slices = {slice_: number for number, slice_ in enumerate({row[2]: None for row in rows})}
+        values = np.zeros((len(slices) + 1, len(cuts) + 1, len(exposures) + 1, len(columns)))
+        for (cut, exposure, slice_), cells in rows.items():
+            at = slices[slice_], cuts[cut], exposures[exposure]
+            values[at][[columns[cell] for cell in cells]] = list(cells.values())
         split = [cell.rpartition("/") if by_key else (cell, "", "0") for cell in columns]
-        return cls(
-            tuple(name for name, _, _ in split),
-            np.array([int(last) for _, _, last in split], dtype=np.int64),
-            values.astype(np.float64),
-            {row: number for number, row in enumerate(rows)},
-        )
+        last = np.array([int(last) for _, _, last in split], dtype=np.int64)
+        return cls(tuple(name for name, _, _ in split), last, values, slices, cuts, exposures)
 
     def gather(self, slices: Sequence[str], cuts: Sequence[str], exposures: Sequence[Exposure]) -> Floats:
         """Return (slices, cuts, exposures, L)."""
-        none = len(self._values) - 1
-        rows = [
-            [[self._rows.get((cut, exposure.id, slice_), none) for exposure in exposures] for cut in cuts]
-            for slice_ in slices
-        ]
-        return np.asarray(self._values[np.array(rows)])
+        return np.asarray(
+            self._values[
+                np.ix_(
+                    [self._slices.get(slice_, -1) for slice_ in slices],
+                    [self._cuts.get(cut, -1) for cut in cuts],
+                    [self._exposures.get(exposure.id, -1) for exposure in exposures],
+                )
+            ]
+        )
 
 
-_EMPTY = Table((), np.zeros(0, dtype=np.int64), np.zeros((1, 0)), {})
+_EMPTY = Table.of({}, by_key=False)
 
 
 def newest(one: Boots, other: Boots) -> Boots:

@@ -1,5 +1,6 @@
 """What the evidence says of each gate: both e-values, the estimate with its bounds, and the facts in words."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,21 +34,35 @@ class Levels:
 class Measure:
     """One gate: `log_e` (C, S) of harm by cut and start point, and `log_f` of proof in the present exposure.
 
-    `estimate`, `low`, `high` and `more` are as in `core.decisions.GateResult`; `more` counts `unit`. `facts` is the
-    first half of the gate's sentence, `unmeasured` says why nothing can be said in this exposure.
+    `estimate`, `low`, `high` and `more` are as in `core.decisions.GateResult`; `more` counts `unit`. `unmeasured` says
+    why nothing can be said in this exposure.
     """
 
     gate: GateSpec
     log_e: Floats
     log_f: float
-    facts: str
-    unit: str
-    counts: Counts
     estimate: float | None
     low: float | None
     high: float | None
     more: int | None
     unmeasured: str | None
+    _family: Family
+    _number: int
+
+    @property
+    def facts(self) -> str:
+        """Return the first half of the gate's sentence."""
+        return self._family.facts(self._number)
+
+    @property
+    def counts(self) -> Counts:
+        """Return the numbers behind it."""
+        return self._family.counts(self._number)
+
+    @property
+    def unit(self) -> str:
+        """Return what `more` counts, in the plural."""
+        return self._family.unit
 
 
 def measure(reading: Reading, gates: Gates, levels: Levels, *, detail: bool) -> list[Measure]:
@@ -88,21 +103,20 @@ def _told(family: Family, gates: Gates, levels: Levels, *, detail: bool) -> list
             gate=gate,
             log_e=log_e[j],
             log_f=float(log_f[j]),
-            facts=family.facts(j),
-            unit=family.unit,
-            counts=family.counts(j),
             estimate=_finite(estimates[j]),
             low=_finite(low[j]),
             high=_finite(high[j]),
             more=more[j],
             unmeasured=family.unmeasured(j),
+            _family=family,
+            _number=j,
         )
         for j, gate in enumerate(gates)
     ]
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def _bounds(family: Family, gates: int, levels: Levels) -> tuple[Floats, Floats]:

@@ -135,15 +135,10 @@ class Reading:
         (started,) = self._sums(gates, STARTED, role, [(ALL,)])
         started = np.where(cut[:, None, None] if self.keyed else cut[:, None], started, 0.0)
         table, cells = self.evidence.table(self._unit(LEVEL), role), self._gather(LEVEL, role, gates, CUTS)
+        (ended,) = self._added(table, cells, cut[None, ..., None])
         slow = np.array([int(name) for name in table.names], dtype=np.int64) >= first_slow[..., None]
-        fast = ~slow & cut[..., None]
         for_harm, for_proof = (
-            [
-                _arm(started, events, rest)
-                for events, rest in zip(
-                    self._added(table, cells, slow[side]), self._added(table, cells, fast[side]), strict=True
-                )
-            ]
+            [_arm(started, events, ended - events) for events in self._added(table, cells, slow[side])]
             for side in range(2)
         )
         return Slow(for_harm, for_proof)
@@ -260,18 +255,27 @@ def _edges(gates: Gates, limits: Limits) -> Mapping[Role, NDArray[np.int64]]:
 
     Levels are cut by the thresholds of all gates of a slice together.
     """
-    first = {role: np.full((2, len(QUANTILES), len(gates), len(limits)), _NEVER, dtype=np.int64) for role in Role}
-    for k, by_gate in enumerate(limits):
+    stable: list[list[list[tuple[int, int]]]] = []
+    candidate: list[list[list[tuple[int, int]]]] = []
+    for by_gate in limits:
         of_slice: dict[str | None, list[Threshold]] = {}
         for gate, thresholds in zip(gates, by_gate, strict=True):
             of_slice.setdefault(gate.slice, []).extend(thresholds)
-        levels = {slice_: levels_of(thresholds) for slice_, thresholds in of_slice.items()}
-        for j, (gate, thresholds) in enumerate(zip(gates, by_gate, strict=True)):
-            cut = levels[gate.slice]
-            for q, one in enumerate(thresholds):
-                first[Role.STABLE][:, q, j, k] = cut.stable.index(one.stable) + 1
-                first[Role.CANDIDATE][:, q, j, k] = [cut.candidate.index(edge) + 1 for edge in (one.harm, one.proof)]
-    return first
+        cuts = {slice_: levels_of(thresholds) for slice_, thresholds in of_slice.items()}
+        stable.append([])
+        candidate.append([])
+        for gate, thresholds in zip(gates, by_gate, strict=True):
+            cut = cuts[gate.slice]
+            a, b = cut.stable, cut.candidate
+            firsts = [(a.index(one.stable) + 1, b.index(one.harm) + 1, b.index(one.proof) + 1) for one in thresholds]
+            firsts = firsts or [(_NEVER, _NEVER, _NEVER)] * len(QUANTILES)
+            stable[-1].append([(first, first) for first, _, _ in firsts])
+            candidate[-1].append([(harm, proof) for _, harm, proof in firsts])
+    # (K, J, Q, 2) as they are made
+    return {
+        role: np.array(found, dtype=np.int64).transpose(3, 2, 1, 0)
+        for role, found in ((Role.STABLE, stable), (Role.CANDIDATE, candidate))
+    }
 
 
 def _arm(started: Floats, events: Floats, rest: Floats) -> Arm:

@@ -26,9 +26,12 @@ _SNAP = 1e-9
 """Share of a bucket by which a number may miss its edge and still be that edge: rounding of 0.1 x 1.02^i."""
 
 
+_NAMES = {quantile: f"latency_p{quantile * 100:g}_ms" for quantile in QUANTILES}
+
+
 def threshold_name(quantile: float, slice_: str = "") -> str:
     """Return the name of stable's quantile in `Exposure.thresholds`, in milliseconds: `latency_p95_ms[@slice]`."""
-    return f"latency_p{quantile * 100:g}_ms" + (f"@{slice_}" if slice_ else "")
+    return f"{_NAMES[quantile]}@{slice_}" if slice_ else _NAMES[quantile]
 
 
 @dataclass(frozen=True, slots=True)

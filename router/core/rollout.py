@@ -73,7 +73,9 @@ class GateSpec:
     @property
     def margin(self) -> float:
         """The promotion margin: `max_increase` or `maximum`; 0 for a floor."""
-        return next((limit for limit in (self.max_increase, self.maximum) if limit is not None), 0.0)
+        if self.max_increase is not None:
+            return self.max_increase
+        return 0.0 if self.maximum is None else self.maximum
 
     @property
     def rollback_margin(self) -> float:
