@@ -26,6 +26,7 @@ from router.core.observations import (
     CUTS,
     DISTANCE,
     DISTANCE_BUCKETS,
+    DROPS,
     FAILURE,
     FAILURES,
     LABEL,
@@ -39,6 +40,7 @@ from router.core.observations import (
     PAIR_FAILURE,
     PAIR_VARIANT,
     STARTED,
+    End,
     Outcome,
     distance_bucket,
 )
@@ -56,18 +58,11 @@ COMPARED_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR)
 ABSOLUTE_FAILURES: Names = tuple(sorted(FAILURES))
 ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
 
-FINE, FAIL, UNKNOWN = "fine", "fail", "unknown"
-ENDS = (FINE, FAIL, UNKNOWN)
-"""Cells of PAIR_FAILURE are `<stable>/<candidate>` of these three."""
-
 CODES = tuple(format(cell, "03b") for cell in range(8))
 """Cells of LABEL are `<class>:<code>`, the digits being truth, stable and candidate, in the order of eprocess.CELLS."""
 
 MISSING_CANDIDATE: Names = (*(f"{Role.CANDIDATE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS), LOST)
 """Cells of PAIR: a copy was made and there is no answer of the candidate's, whatever the reason."""
-
-OURS: Names = (Outcome.SHED, Outcome.QUEUE_TIMEOUT, Outcome.OVERSIZE)
-"""Ends that are our doing: never a failure of a variant."""
 
 Limits = Sequence[Sequence[Sequence[Threshold]]]
 """Thresholds by exposure, gate and quantile; none where they are not frozen."""
@@ -109,7 +104,7 @@ class Reading:
 
     def dropped(self, role: Role) -> Floats:
         """Return how many requests of one variant the gateway itself gave up, by exposure (K,)."""
-        (found,) = self._sums([_ALL_SLICES], OUTCOME, role, [OURS], NO_CUTS)
+        (found,) = self._sums([_ALL_SLICES], OUTCOME, role, [tuple(DROPS)], NO_CUTS)
         return np.asarray(found[0, 0, 0] if self.keyed else found[0, 0])
 
     def first_failures(self, gates: Gates, role: Role) -> Arm:
@@ -146,21 +141,21 @@ class Reading:
     def copied_failures(self, gates: Gates) -> Paired:
         """Return who failed of the copied requests, in the order of `gates.CHANGES`."""
         return Paired(
-            for_harm=self._changes(gates, lambda a, b: (a != FINE, b == FAIL)),
-            for_proof=self._changes(gates, lambda a, b: (a == FAIL, b != FINE)),
+            for_harm=self._changes(gates, lambda a, b: (a is not End.FINE, b is End.FAIL)),
+            for_proof=self._changes(gates, lambda a, b: (a is End.FAIL, b is not End.FINE)),
         )
 
-    def _changes(self, gates: Gates, fails: Callable[[str, str], tuple[bool, bool]]) -> Floats:
+    def _changes(self, gates: Gates, fails: Callable[[End, End], tuple[bool, bool]]) -> Floats:
         names: dict[int, list[str]] = {-1: [], 0: [], 1: []}
-        for a in ENDS:
-            for b in ENDS:
+        for a in End:
+            for b in End:
                 stable, candidate = fails(a, b)
                 names[candidate - stable].append(f"{a}/{b}")
         return np.stack(self._of_pairs(gates, PAIR_FAILURE, [tuple(names[change]) for change in (-1, 0, 1)]), axis=-1)
 
     def copies(self, gates: Gates) -> Arm:
         """Return the candidate's failures in copied requests as events."""
-        ends = [tuple(f"{a}/{end}" for a in ENDS) for end in (FAIL, FINE, UNKNOWN)]
+        ends = [tuple(f"{a}/{end}" for a in End) for end in (End.FAIL, End.FINE, End.UNKNOWN)]
         return Arm(*self._of_pairs(gates, PAIR_FAILURE, ends))
 
     def disagreements(self, gates: Gates) -> Arm:

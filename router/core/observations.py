@@ -26,6 +26,13 @@ class Outcome(StrEnum):
     OVERSIZE = "oversize"
 
     @property
+    def end(self) -> "End":
+        """What a copy's outcome says of the variant."""
+        if self in FAILURES:
+            return End.FAIL
+        return End.FINE if self in (Outcome.OK, Outcome.CLIENT_ERROR) else End.UNKNOWN
+
+    @property
     def is_failure(self) -> bool:
         """Whether it counts against the variant."""
         return self in FAILURES
@@ -36,9 +43,18 @@ class Outcome(StrEnum):
         return self in ANSWERS
 
 
+class End(StrEnum):
+    """What an outcome says of a variant; cells of PAIR_FAILURE are `<stable>/<candidate>` of these."""
+
+    FINE = "fine"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
 ANSWERS = frozenset({Outcome.OK, Outcome.CLIENT_ERROR, Outcome.HTTP_ERROR})
 FAILURES = frozenset({Outcome.HTTP_ERROR, Outcome.CONNECT_FAILED, Outcome.RESET, Outcome.MALFORMED, Outcome.TIMEOUT})
-OURS = frozenset({Outcome.SHED, Outcome.QUEUE_TIMEOUT, Outcome.CANCELLED, Outcome.OVERSIZE})
+DROPS = frozenset({Outcome.SHED, Outcome.QUEUE_TIMEOUT, Outcome.OVERSIZE})
+"""What the gateway itself gave up: of these requests nobody can say how the variant would have ended them."""
 
 
 def outcome_of_status(status: int) -> Outcome:
@@ -158,6 +174,7 @@ evidence that begins with exposure s the first events are therefore those with j
 """
 
 CUTS = ("", "@1s", "@5s", "@total")
+CUT_AGES_S = (0.0, 1.0, 5.0, None)
 """Suffixes of STARTED, OUTCOME and LEVEL: all requests, and those that arrived 1 s, 5 s and `timeouts.total` ago.
 
 Requests in flight are counted as if they ended in the candidate's favour. At an older cut fewer are in flight, at a

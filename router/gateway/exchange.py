@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
-from router.core.observations import Outcome, outcome_of_status
+from router.core.observations import Outcome, latency_bucket, outcome_of_status
 from router.core.traffic import Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
-from router.gateway.tally import count_end
 
 if TYPE_CHECKING:
     from router.core.traffic import Assignment, Backend
     from router.gateway.client import ClientConnection
     from router.gateway.table import LiveVariant, Standing
+    from router.gateway.tally import Arrivals, RoleTally
     from router.gateway.upstream import UpstreamConnection
     from router.gateway.worker import Worker
 
@@ -42,9 +42,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_acquiring", "_answer_out", "_answer_started", "_body_length", "_client", "_connection", "_copy",
+        "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
         "_copy_started", "_early", "_ended", "_keep_alive", "_kept", "_kept_bytes", "_out", "_out_bytes", "_rechunk",
-        "_request_bytes", "_retarget", "_sent_at", "_status", "_target", "abandoned",
+        "_request_bytes", "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
@@ -85,6 +85,8 @@ class Exchange:
         self._keep_alive = head.keep_alive
         self._sent_at = 0.0
         self._ended = False
+        self._tally: RoleTally | None = None
+        self._arrivals: Arrivals | None = None
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -107,7 +109,9 @@ class Exchange:
         self.variant = standing.variant(self.role)
         self.variant.counts.started += 1
         if standing.tally is not None:
-            standing.tally.live[self.role].started += 1
+            self._tally = standing.tally.live[self.role]
+            self._arrivals = self._tally.present
+            self._arrivals.started += 1
         self._retarget = self.variant.retargets
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
@@ -383,7 +387,10 @@ class Exchange:
         """Count what happened, close the live half of the pair, and make room for the next request."""
         self._ended = True
         latency_ms = (self.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
-        count_end(self.variant.counts, self.standing.tally, self.role, outcome, latency_ms)
+        bucket = latency_bucket(latency_ms)
+        self.variant.counts.end(outcome, latency_ms, bucket)
+        if self._tally is not None and self._arrivals is not None:
+            self._tally.end(self._arrivals, outcome, bucket)
         if self.live_side is not None:
             self.live_side.end(outcome, latency_ms)
             if self._copy_started:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import StoreUnavailableError, UnreadableError
 from router.core.inference import PREDICTION_BYTES, Answer, Prediction, RawAnswer
-from router.core.observations import Comparison, Pair, PairSide
+from router.core.observations import Comparison, Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import Role
 from router.store.pair_codec import encode_pairs
@@ -36,7 +36,9 @@ RAW_OVERHEAD_BYTES = 3_072
 BATCH_PAIRS = 256
 """Most pairs in one stream entry. Chosen: an entry of about 60 KiB, small beside a store's default limits."""
 
-COUNTERS_EVERY_S = 1.0
+COUNTERS_EVERY_S = 0.5
+"""How old counters may be in the store. Chosen: half a turn of control, and one write for many pairs."""
+
 RETRY_S = 0.25
 
 
@@ -82,6 +84,8 @@ class Recorder:
         size = RAW_OVERHEAD_BYTES + lines + _held_bytes(live) + _held_bytes(copy)
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
+            if exchange.standing.tally is not None:
+                exchange.standing.tally.lose_pair()
             return
         self.queue_bytes += size
         self._raw.append((exchange, live, copy, size))
@@ -91,6 +95,7 @@ class Recorder:
     def tick(self, table: "LiveTable") -> bool:
         """Turn raw pairs into batches for TURN_S; True when some are left for the next turn."""
         until = self._now() + TURN_S
+        table.turn(self._now())
         raw = self._raw
         while raw:
             exchange, live, copy, size = raw.popleft()
@@ -100,7 +105,8 @@ class Recorder:
                 break
         for (route, rollout), pairs in self._fresh.items():
             if len(pairs) >= BATCH_PAIRS or (pairs and not raw):
-                self._batch(table, route, rollout, pairs)
+                self._enqueue(route, rollout, len(pairs), encode_pairs(pairs), {})
+                pairs.clear()
         if self._now() - self._counters_at >= COUNTERS_EVERY_S:
             self.batch_counters(table)
         return bool(raw)
@@ -117,7 +123,9 @@ class Recorder:
         standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
         if standing.tally is not None:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
-            standing.tally.pair(cell, agreement)
+            failures = f"{stable.outcome.end}/{candidate.outcome.end}"
+            distance = None if comparison.distance is None else distance_bucket(comparison.distance)
+            standing.tally.pair(cell, agreement, failures, distance)
         route = standing.live.route.name
         self._fresh[route, standing.rollout_id].append(
             Pair(
@@ -134,13 +142,8 @@ class Recorder:
             )
         )
 
-    def _batch(self, table: "LiveTable", route: str, rollout: str, pairs: list[Pair]) -> None:
-        payload = encode_pairs(pairs)
-        self._enqueue(route, rollout, len(pairs), payload, self._changed_counters(table, route, rollout))
-        pairs.clear()
-
     def batch_counters(self, table: "LiveTable") -> None:
-        """Write the counters of rollouts that have traffic but no pairs just now."""
+        """Write the counters of the present rollouts that have changed."""
         self._counters_at = self._now()
         for name, standing in table.standings.items():
             if standing.rollout_id:
@@ -152,7 +155,7 @@ class Recorder:
         sent = self._sent.setdefault((route, rollout), {})
         changed: dict[CounterKey, int] = {}
         for tally in table.tallies(route, rollout):
-            for key, value in tally.counters().items():
+            for key, value in tally.counters(self._now()).items():
                 if sent.get(key) != value:
                     changed[key] = sent[key] = value
         return changed

@@ -6,6 +6,7 @@ changed, so that a request that began under one keeps it to the end.
 
 from typing import TYPE_CHECKING
 
+from router.core.levels import Levels, levels_of, thresholds_of
 from router.core.rollout import idle_state
 from router.core.traffic import (
     MIRROR,
@@ -178,7 +179,7 @@ class LiveTable:
         tallies = rollouts.setdefault(state.id, {})
         exposure = state.exposure.id
         if exposure not in tallies:
-            tallies[exposure] = Tally(exposure)
+            tallies[exposure] = Tally(exposure, _levels_of(state), live.route.timeouts.total_s)
         self.standings[state.route] = Standing(live, state, tallies[exposure])
         self._table = RouteTable.of(Entry(one.live.route, one.state) for one in self.standings.values())
         return True
@@ -189,9 +190,22 @@ class LiveTable:
         entry = self._table.find(head.path.decode("latin-1"), host.decode("latin-1").lower(), _Fields(head))
         return self.standings[entry.route.name] if entry is not None else None
 
+    def turn(self, now: float) -> None:
+        """Let time pass for what is counted by it."""
+        for rollouts in self._tallies.values():
+            for tallies in rollouts.values():
+                for tally in tallies.values():
+                    tally.turn(now)
+
     def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":
         """All exposures of a rollout that this worker still counts."""
         return tuple(self._tallies[route].get(rollout, {}).values())
+
+
+def _levels_of(state: "RolloutState") -> Levels:
+    """Return where the latency gates of the rollout cut all requests' latencies in the present exposure."""
+    gates = [gate for gate in (state.spec.gates if state.spec else ()) if gate.metric == "latency" and not gate.slice]
+    return levels_of(one for thresholds in thresholds_of(gates, state.exposure) for one in thresholds)
 
 
 class _Fields(dict[str, str]):

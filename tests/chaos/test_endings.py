@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.harness import ORPHANS_S, Admin, Turnout, Turnouts, config_for, listening
-from tests.e2e.load import Load, until
+from tests.e2e.load import Load, eventually, until
 from tests.e2e.model_server import BODY, INFER, ModelServer
 from tests.e2e.wire import fetch, request
 
@@ -89,10 +89,15 @@ async def test_nothing_survives_the_parents_sigkill(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, figure: Callable[[str], None]
 ) -> None:
     """Under load, kill -9 of the parent: workers, control and Valkey end within 2 s, and the next start works."""
-    serve, _ = await started(turnouts, stable, candidate)
+    serve, first = await started(turnouts, stable, candidate)
     assert len(serve.processes()) == 5
+
+    async def counted() -> bool:
+        return bool((await first.get("/evidence"))["counts"]["requests_stable"])
+
     async with Load(serve.port("gateway"), clients=16, stop_when_refused=True).running() as load:
         await load.until_answered(200)
+        await eventually(counted)  # counters are written twice a second: what came after the last write dies with it
         os.kill(serve.pid, signal.SIGKILL)
         killed_s = time.monotonic()
         assert await serve.ended() == -signal.SIGKILL

@@ -150,7 +150,7 @@ async def test_a_request_keeps_the_state_it_began_with(bench: Bench) -> None:
     await client.send(b"x")
     assert (await client.answer("POST")).body == b"candidate"
     assert first.tally is not None
-    assert first.tally.live[Role.CANDIDATE].outcomes[Outcome.OK] == 1
+    assert first.tally.live[Role.CANDIDATE].present.outcomes[Outcome.OK] == 1
 
 
 def routes_of(upstreams: dict[str, Upstream], matches: dict[str, Match]) -> list[Route]:

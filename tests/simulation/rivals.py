@@ -29,14 +29,12 @@ class Traces:
 
     def since_the_start(self, every_s: int) -> tuple[Floats, Floats, Floats, Floats]:
         """Return the four counts since the start, at every look: (runs, looks)."""
-        a, b, fa, fb = (counts.cumsum(axis=1)[:, every_s - 1 :: every_s].astype(float) for counts in self._all())
+        a, b, fa, fb = (counts.cumsum(axis=1) for counts in self.by_interval(every_s))
         return a, b, fa, fb
 
     def by_interval(self, interval_s: int) -> tuple[Floats, Floats, Floats, Floats]:
         """Return the four counts of each interval: (runs, intervals)."""
-        a, b, fa, fb = (
-            counts.reshape(len(counts), -1, interval_s).sum(axis=2).astype(float) for counts in self._all()
-        )
+        a, b, fa, fb = (counts.reshape(len(counts), -1, interval_s).sum(axis=2).astype(float) for counts in self._all())
         return a, b, fa, fb
 
     def _all(self) -> tuple[Ints, Ints, Ints, Ints]:
@@ -119,8 +117,8 @@ def argo(traces: Traces, least_success: float = 0.95, limit: int = 3, interval_s
 
 
 RIVALS: dict[str, Judge] = {
-    "z-test every 10 s": z_test,
-    "Kayenta Mann-Whitney every 5 min": mann_whitney,
-    "Flagger 99 % / 60 s / 5": flagger,
-    "Argo 95 % / 60 s / > 3": argo,
+    "z-test, each 10 s": z_test,
+    "Kayenta, each 5 min": mann_whitney,
+    "Flagger": flagger,
+    "Argo Rollouts": argo,
 }

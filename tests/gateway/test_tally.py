@@ -1,0 +1,138 @@
+"""What a worker counts for the judge: every request in one cell, by the second in which it arrived."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.levels import Levels
+from router.core.observations import CUTS, DROPS, CounterKey, End, Outcome, latency_bucket
+from router.core.traffic import Role
+from router.gateway.tally import Tally
+
+TOTAL_S = 30.0
+EDGES = Levels(stable=(latency_bucket(10.0),), candidate=(latency_bucket(12.0), latency_bucket(20.0)))
+
+
+def tally(levels: Levels | None = None) -> Tally:
+    """Return an empty tally of exposure 7."""
+    return Tally(7, levels or Levels(), TOTAL_S)
+
+
+def numbers(of: Tally, now: float, metric: str, variant: str = "stable") -> dict[str, int]:
+    """Return the cells of one metric."""
+    return {key.cell: n for key, n in of.counters(now).items() if (key.metric, key.variant) == (metric, variant)}
+
+
+def arrive(of: Tally, role: Role = Role.STABLE, ended: Outcome | None = None, latency_ms: float = 1.0) -> None:
+    """Let one request arrive, and end if it does."""
+    role_tally = of.live[role]
+    cell = role_tally.present
+    cell.started += 1
+    if ended is not None:
+        role_tally.end(cell, ended, latency_bucket(latency_ms))
+
+
+def test_each_cut_holds_the_requests_that_arrived_that_long_ago() -> None:
+    """One request a second: at second 40 the cuts differ by what arrived in between."""
+    counted = tally()
+    for second in range(40):
+        counted.turn(float(second) + 1_000)
+        arrive(counted, ended=Outcome.OK)
+    counted.turn(1_040.0)
+    found = [numbers(counted, 1_040.0, "started" + cut)["all"] for cut in CUTS]
+    assert found == [40, 39, 35, 10]
+    assert found == [numbers(counted, 1_040.0, "outcome" + cut)["ok"] for cut in CUTS]
+
+
+def test_an_end_counts_in_the_second_of_its_arrival_however_late_it_comes() -> None:
+    """A request that hung for 25 s is in flight at every older cut, and then ends at all of them."""
+    counted = tally()
+    counted.turn(1_000.0)
+    role = counted.live[Role.CANDIDATE]
+    cell = role.present
+    cell.started += 1
+    for second in range(1, 26):
+        counted.turn(1_000.0 + second)
+    assert numbers(counted, 1_025.0, "started@5s", "candidate") == {"all": 1}
+    assert numbers(counted, 1_025.0, "outcome@5s", "candidate") == {}
+    role.end(cell, Outcome.TIMEOUT, 0)
+    assert [numbers(counted, 1_025.0, "outcome" + cut, "candidate") for cut in CUTS[:3]] == [{"timeout": 1}] * 3
+    assert numbers(counted, 1_025.0, "outcome@total", "candidate") == {}
+
+
+def test_a_request_that_never_ends_stays_open_and_keeps_only_its_own_second() -> None:
+    """Memory is bounded by the seconds in which something is still in flight, not by the number of requests."""
+    counted = tally()
+    counted.turn(1_000.0)
+    arrive(counted)
+    for second in range(1, 200):
+        counted.turn(1_000.0 + second)
+        arrive(counted, ended=Outcome.OK)
+    counted.turn(1_200.0)
+    assert numbers(counted, 1_200.0, "started") == {"all": 200}
+    assert numbers(counted, 1_200.0, "outcome") == {"ok": 199}
+    assert numbers(counted, 1_200.0, "started@total") == {"all": 170}
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_latency_is_cut_into_levels_unless_we_gave_the_request_up(outcome: Outcome) -> None:
+    """Whatever a variant ended, also by failing, has a level; what we dropped has none and stays unknown."""
+    counted = tally(EDGES)
+    arrive(counted, Role.CANDIDATE, outcome, 11.9)
+    arrive(counted, Role.CANDIDATE, outcome, 15.0)
+    arrive(counted, Role.CANDIDATE, outcome, 25.0)
+    expected = {} if outcome in DROPS else {"0": 1, "1": 1, "2": 1}
+    assert expected == numbers(counted, 1.0, "level", "candidate")
+
+
+def test_without_frozen_thresholds_there_are_no_levels() -> None:
+    """An exposure that cannot be judged by latency costs nothing for it."""
+    counted = tally()
+    arrive(counted, ended=Outcome.OK, latency_ms=5.0)
+    assert numbers(counted, 1.0, "level") == {}
+    assert {str(latency_bucket(5.0)): 1} == numbers(counted, 1.0, "latency")
+
+
+def test_pairs_are_counted_by_what_is_missing_who_failed_and_how_far_they_are_apart() -> None:
+    """The four views of one pair, and the pair that got lost on its way."""
+    counted = tally()
+    counted.pair("both", "different", f"{End.FINE}/{End.FAIL}", 12)
+    counted.pair("candidate:timeout", "not_compared", f"{End.FINE}/{End.FAIL}", None)
+    counted.lose_pair()
+    assert numbers(counted, 1.0, "pair", "pair") == {"both": 1, "candidate:timeout": 1, "lost": 1}
+    assert numbers(counted, 1.0, "agreement", "pair") == {"different": 1, "not_compared": 1}
+    assert numbers(counted, 1.0, "pair_failure", "pair") == {"fine/fail": 2}
+    assert numbers(counted, 1.0, "distance", "pair") == {"12": 1}
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(Role), st.integers(0, 40), st.sampled_from([*Outcome, None]), st.floats(0.1, 100.0)),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+def test_counters_only_grow_and_every_cut_is_within_the_one_before(
+    events: list[tuple[Role, int, Outcome | None, float]],
+) -> None:
+    """Merging by the larger value needs the first, the in-flight bounds need the second."""
+    counted = tally(EDGES)
+    before: dict[CounterKey, int] = {}
+    for second in range(80):
+        now = 1_000.0 + second
+        counted.turn(now)
+        for role, at, outcome, latency_ms in events:
+            if at == second:
+                arrive(counted, role, outcome, latency_ms)
+        after = dict(counted.counters(now))
+        assert all(after.get(key, 0) >= value for key, value in before.items())
+        before = after
+    assert Counter(role for role, *_ in events) == Counter(
+        {role: n for role in Role if (n := numbers(counted, 1_079.0, "started@total", role).get("all", 0))}
+    )
+    for metric in ("started", "outcome", "level"):
+        for role in Role:
+            cuts = [sum(numbers(counted, 1_079.0, metric + cut, role).values()) for cut in CUTS]
+            assert sorted(cuts, reverse=True) == cuts
