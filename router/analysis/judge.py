@@ -17,6 +17,7 @@ from router.analysis.evidence import Evidence, counts_of
 from router.analysis.measures import Levels, Measure, measure, measure_ratios
 from router.analysis.reading import Reading
 from router.analysis.sentences import LARGEST, sentence_of
+from router.analysis.thresholds import freeze_thresholds
 from router.analysis.validity import validity_of
 from router.core.decisions import FORMULA, GateResult, Judgement, Verdict
 from router.core.rollout import Exposure, GateSpec, Spec
@@ -187,6 +188,7 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
         rollback=rollback, promote=bool(needed) and not waiting and not rollback and validity.reason is None,
         invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=levels.harm, formula=FORMULA,
         counts=counts_of(evidence, case.exposures[-1]), gates=tuple(ruling.result(detail=detail) for ruling in rulings),
+        thresholds=freeze_thresholds(evidence, case.exposures, gates),
     )  # fmt: skip
 
 

@@ -128,6 +128,8 @@ def _header(route: Body, rollout: Body, now_s: float) -> Iterator[Line]:
     yield _field("Candidate", rollout["candidate"] or "-")
     yield _field("Since", age(now_s - _seconds(exposure["since"])))
     yield _field("Judgement", rollout["judgement"]["invalid"] or rollout["judgement"]["reason"])
+    for gate in rollout["judgement"]["gates"]:
+        yield _gate(gate)
     if route["pending"]:
         pending = route["pending"]
         yield Line(_field("Pending", f"{pending['candidate']} by {pending['policy']}: {pending['why']}").text, "yellow")
@@ -168,6 +170,15 @@ def _replica(replica: Body, rollout: Body, now_s: float) -> Line:
         f"{'✔' if current else '◌'} {escape(replica['id'])}  {where}  revision {replica['revision']}  heard {heard} ago"
     )
     return Line(text, "" if current else "yellow")
+
+
+_VERDICTS = {"pass": ("✔", "green"), "fail": ("✖", "red"), "error": ("⚠", "yellow")}
+
+
+def _gate(gate: Body) -> Line:
+    glyph, style = _VERDICTS.get(gate["verdict"], ("◌", ""))
+    trial = "" if gate["enforced"] else " (dry run)"
+    return Line(f"  {glyph} {escape(gate['sentence'])}{trial}", style)
 
 
 def _step(rollout: Body) -> str:

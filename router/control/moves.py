@@ -36,8 +36,8 @@ def make_move(state: RolloutState, proposals: Sequence[Decision], judgement: Jud
     for proposal in proposals:
         allowed = guard(judgement, after, proposal, now_s)
         if allowed is not proposal:
-            return _moved(state, apply(state, allowed, now_s), allowed, judgement, now_s)
-        after = apply(after, proposal, now_s)
+            return _moved(state, apply(state, allowed, now_s, judgement.thresholds), allowed, judgement, now_s)
+        after = apply(after, proposal, now_s, judgement.thresholds)
     return _moved(state, after, proposals[0], judgement, now_s)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from router.analysis.evidence import Evidence, count_only
+from router.analysis.judge import Case, judge
 from router.control.moves import Move
 from router.core.decisions import Judgement
 from router.core.errors import StoreUnavailableError
@@ -47,9 +48,19 @@ class States:
             return Evidence()
         return Evidence.of(await self._store.evidence(state.route, state.id))
 
-    async def judge(self, state: RolloutState) -> Judgement:
+    async def judge(self, state: RolloutState, *, detail: bool = True) -> Judgement:
         """Return what the evidence says now. Raises StoreUnavailableError."""
-        return count_only(await self.evidence(state), state.exposure)
+        evidence = await self.evidence(state)
+        if state.spec is None or not state.active:
+            return count_only(evidence, state.exposure)
+        case = Case(
+            spec=state.spec,
+            exposures=state.exposures,
+            attempt=state.attempt,
+            keyed=bool(self._routes[state.route].affinity),
+            step_gates=state.steps[state.step].gates,
+        )
+        return judge(case, evidence, detail=detail)
 
     async def judge_or_invalid(self, state: RolloutState) -> Judgement:
         """Return what the evidence says, or an invalid judgement when it cannot be read.

@@ -101,6 +101,7 @@ class Judgement:
     `harm` says why there is too much evidence of harm to go on to the next step, though not enough to roll back; None
     when there is not. `log_e` is the logarithm of the weighted average of evidence of harm over all enforced gates,
     `rollback` from `rollback_at` on. `formula` names the version of the formulas, empty when nothing was judged.
+    `thresholds` are stable's latency quantiles until now, for the exposure that opens next.
     """
 
     rollback: bool = False
@@ -113,6 +114,7 @@ class Judgement:
     formula: str = ""
     counts: Counts = Counts()
     gates: tuple[GateResult, ...] = ()
+    thresholds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,8 @@ class RolloutState:
     phase: Phase
     reason: str
     exposure: Exposure
+    past: tuple[Exposure, ...] = ()
+    """The exposures of this rollout before the present one, oldest first: the strata of its evidence."""
     id: str = ""
     spec: Spec | None = None
     steps: tuple[Step, ...] = ()
@@ -165,6 +167,17 @@ class RolloutState:
         return self.spec.candidate if self.spec else ""
 
     @property
+    def attempt(self) -> int:
+        """Which attempt of its block this rollout is, from 1; its id says so."""
+        number = self.id.rpartition(".")[2]
+        return int(number) if number.isdecimal() else 1
+
+    @property
+    def exposures(self) -> tuple[Exposure, ...]:
+        """All exposures of this rollout, oldest first; the last is the present one."""
+        return (*self.past, self.exposure)
+
+    @property
     def policy(self) -> str:
         """Name of the policy that set the present exposure; empty while the Route is idle."""
         return self.exposure.policy
@@ -174,6 +187,10 @@ class RolloutState:
         """Whether a rollout is under way, so that the candidate may have traffic."""
         return self.phase in (Phase.PROGRESSING, Phase.PAUSED)
 
+
+EXPOSURES = 200
+"""How many exposures a rollout may have. Chosen: evidence, the judge's work and the stored state grow with them; a plan
+has ten, so this leaves an operator a hundred changes of mind."""
 
 SEEN_BLOCKS = 64
 """How many block hashes a state remembers. Chosen; a file holds one block, so this is 64 edits of the file."""
@@ -230,11 +247,14 @@ def legal_moves(phase: Phase) -> tuple[str, ...]:
     return tuple(sorted(move.kind for at, move in TRANSITIONS if at is phase and move is not d.Hold))
 
 
-def apply(state: RolloutState, decision: "d.Decision", now_s: float) -> RolloutState:
+def apply(
+    state: RolloutState, decision: "d.Decision", now_s: float, thresholds: tuple[tuple[str, float], ...] = ()
+) -> RolloutState:
     """Return the state after `decision`, one revision later; `Hold` gives back the same state.
 
     A new Exposure opens (its id is the new revision) whenever policy, weight or mirror change, and with each
-    Start. Raises IllegalTransitionError, and changes nothing, where TRANSITIONS has no entry or there is no next step.
+    Start; `thresholds` are what it freezes, but for a Start, which has no past. Raises IllegalTransitionError, and
+    changes nothing, where TRANSITIONS has no entry, there is no next step, or there were EXPOSURES already.
     """
     phase = TRANSITIONS.get((state.phase, type(decision)))
     if phase is None:
@@ -242,7 +262,13 @@ def apply(state: RolloutState, decision: "d.Decision", now_s: float) -> RolloutS
     if isinstance(decision, d.Hold):
         return state
     moved = replace(state, phase=phase, revision=state.revision + 1, reason=decision.reason)
-    return _effect(moved, decision, now_s)
+    after = _effect(moved, decision, now_s)
+    if after.active and len(after.past) >= EXPOSURES:
+        why = f"this rollout has changed its shares {EXPOSURES} times; abort and retry, or promote --full"
+        raise IllegalTransitionError(state.phase, decision.kind, ("promote", "roll_back"), why)
+    if after.exposure is moved.exposure or isinstance(decision, d.Start):
+        return after
+    return replace(after, exposure=replace(after.exposure, thresholds=thresholds))
 
 
 def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
@@ -257,7 +283,9 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
             )  # fmt: skip
             opened = _enter_step(fresh, 0, decision.spec.policy, now_s)
             # Same shares as the rollout before, yet other users: a rollout never continues the evidence of another.
-            return replace(opened, exposure=replace(opened.exposure, id=state.revision, since_s=now_s))
+            return replace(
+                opened, exposure=replace(opened.exposure, id=state.revision, since_s=now_s, thresholds=()), past=()
+            )
         case d.SetPolicy():
             planned = replace(state, steps=decision.steps)
             return _enter_step(planned, 0, decision.policy, now_s)
@@ -300,4 +328,6 @@ def _expose(state: RolloutState, policy: str, weight_bp: int, mirror_bp: int, no
     old = state.exposure
     if (old.policy, old.weight_bp, old.mirror_bp) == (policy, weight_bp, mirror_bp):
         return state
-    return replace(state, exposure=Exposure(state.revision, weight_bp, mirror_bp, policy, now_s))
+    return replace(
+        state, exposure=Exposure(state.revision, weight_bp, mirror_bp, policy, now_s), past=(*state.past, old)
+    )

@@ -100,6 +100,7 @@ def _judgement_to_json(judgement: Judgement) -> dict[str, object]:
             "pairs": counts.pairs,
         },
         "gates": [_gate_to_json(gate) for gate in judgement.gates],
+        "thresholds": judgement.thresholds,
     }
 
 
@@ -120,6 +121,7 @@ def _judgement(record: Fields) -> Judgement:
             pairs=counts.whole("pairs"),
         ),
         gates=tuple(_gate(gate) for gate in record.records("gates")),
+        thresholds=f.named_numbers(record, "thresholds"),
     )
 
 

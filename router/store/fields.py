@@ -159,3 +159,10 @@ class Fields:
         """Return a list of objects."""
         found = items(self.get(name), self.at(name))
         return [Fields.of(item, f"{self.at(name)}[{index}]") for index, item in enumerate(found)]
+
+
+def named_numbers(record: Fields, name: str) -> tuple[tuple[str, float], ...]:
+    """Return a list of rows of a name and a number."""
+    where = record.at(name)
+    rows = [row(item, where, 2) for item in items(record.get(name), where)]
+    return tuple((text(found[0], where), number(found[1], where)) for found in rows)

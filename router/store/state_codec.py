@@ -32,6 +32,7 @@ def encode_state(state: RolloutState) -> bytes:
             "phase": state.phase,
             "reason": state.reason,
             "exposure": _exposure_to_json(state.exposure),
+            "past": [_exposure_to_json(exposure) for exposure in state.past],
             "id": state.id,
             "spec": None if spec is None else _spec_to_json(spec),
             "steps": [_step_to_json(step) for step in state.steps],
@@ -65,6 +66,7 @@ def decode_state(raw: bytes | str) -> RolloutState:
         phase=record.choice("phase", Phase),
         reason=record.text("reason"),
         exposure=_exposure(record.record("exposure")),
+        past=tuple(_exposure(exposure) for exposure in record.records("past")),
         id=record.text("id"),
         spec=spec,
         steps=steps,
@@ -88,15 +90,13 @@ def _exposure_to_json(exposure: Exposure) -> dict[str, object]:
 
 
 def _exposure(record: Fields) -> Exposure:
-    where = record.at("thresholds")
-    rows = [f.row(item, where, 2) for item in f.items(record.get("thresholds"), where)]
     return Exposure(
         id=record.whole("id"),
         weight_bp=record.whole("weight_bp", 0, FULL_BP),
         mirror_bp=record.whole("mirror_bp", 0, FULL_BP),
         policy=record.text("policy"),
         since_s=record.number("since_s"),
-        thresholds=tuple((f.text(row[0], where), f.number(row[1], where)) for row in rows),
+        thresholds=f.named_numbers(record, "thresholds"),
     )
 
 

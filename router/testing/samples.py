@@ -28,6 +28,7 @@ def sample_state(route: str, revision: int = 1, epoch: int = 1) -> RolloutState:
         phase=Phase.PROGRESSING,
         reason="started by olga: „v2“",
         exposure=Exposure(revision, 100, 1_000, "canary", NOW_S, (("latency_p99", 0.1 + 0.2), ("latency_p50", 3.0))),
+        past=(Exposure(1, 0, 10_000, "canary", NOW_S - 60.0),),
         id=ROLLOUT,
         spec=Spec("v2", "canary", steps=(shadow, canary), gates=gates),
         steps=(shadow, canary),
@@ -70,6 +71,7 @@ def sample_decision(route: str, revision: int = 1) -> DecisionRecord:
             formula="turnout-judge/1",
             counts=Counts(1_000, 10, 500),
             gates=(gate,),
+            thresholds=(("latency_p50_ms", 3.5),),
         ),
     )
 

@@ -82,7 +82,7 @@ async def test_decisions_come_newest_first_with_all_they_changed(desk: Desk) -> 
         "weight_bp_before": 0, "weight_bp_after": 2_000, "mirror_bp_before": 10_000, "mirror_bp_after": 10_000,
         "policy": "canary", "judgement": newest["judgement"],
     }  # fmt: skip
-    assert newest["judgement"]["reason"] == "not judged"
+    assert newest["judgement"]["reason"] == "nothing is judged: no gate is enforced"
     assert len(await desk.get("/v1/routes/digits/decisions", params={"limit": 1})) == 1
 
 

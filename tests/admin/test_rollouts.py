@@ -176,13 +176,16 @@ async def test_replicas_show_when_a_flip_has_reached_everybody(desk: Desk) -> No
 async def test_the_judgement_counts_what_the_gateways_saw(desk: Desk) -> None:
     """Within the present exposure, over all workers."""
     document = await desk.start()
-    counters = {CounterKey(1, "outcome", "", "candidate", "ok"): 4, CounterKey(1, "pair", "", "pair", "both"): 3}
+    counters = {
+        CounterKey(1, "outcome", "", "candidate", "ok"): 4, CounterKey(1, "pair", "", "pair", "both"): 3,
+        CounterKey(1, "started", "", "candidate", "all"): 4,
+    }  # fmt: skip
     for boot in ("g1", "g2"):
         await desk.store.append(RecordBatch("digits", document["id"], boot, 1, 0, b"", counters), 2**20)
     judgement = (await desk.get(ROLLOUT))["judgement"]
     assert judgement["counts"] == {"requests_stable": 0, "requests_candidate": 8, "pairs": 6}
     assert fields(judgement, ["rollback", "promote", "invalid", "reason", "gates"]) == [
-        False, False, None, "not judged", [],
+        False, False, None, "nothing is judged: no gate is enforced", [],
     ]  # fmt: skip
     evidence = await desk.get("/v1/routes/digits/evidence")
     assert evidence["counts"] == judgement["counts"]

@@ -19,7 +19,11 @@ def rollout(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a body
         "policy": "canary", "step": 1, "steps": [{}, {}, {}, {}], "stable": "v1", "candidate": "v2",
         "exposure": {"id": 7, "weight_bp": 1000, "mirror_bp": 1050, "since": SINCE},
         "judgement": {
-            "rollback": False, "promote": False, "invalid": None, "reason": "not judged", "gates": [],
+            "rollback": False, "promote": False, "invalid": None, "reason": "not judged",
+            "gates": [
+                {"verdict": "fail", "sentence": "errors: too many", "enforced": True},
+                {"verdict": "inconclusive", "sentence": "speed: undecided", "enforced": False},
+            ],
             "counts": {"requests_stable": 904, "requests_candidate": 96, "pairs": 101},
         },
         "replicas": [
@@ -52,6 +56,8 @@ def test_the_tree_shows_set_and_actual_weight_and_who_lags_behind() -> None:
         "Candidate:     v2",
         "Since:         5m",
         "Judgement:     not judged",
+        "  ✖ errors: too many",
+        "  ◌ speed: undecided (dry run)",
         "",
         "digits",
         "├── v1  stable  90%",

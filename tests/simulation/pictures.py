@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from router.analysis import gates as ask
 from router.analysis.eprocess import Floats
@@ -43,9 +43,11 @@ STYLE: Any = {
     "path.simplify_threshold": 0.5,
 }
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
-BLUE, SKY, GREEN, ORANGE, RED, PURPLE, GREY = (
-    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#777777",
+BLUE, SKY, GREEN, ORANGE, RED, PURPLE = (
+    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7",
 )  # fmt: skip
+
+LIGHT_GREEN = "#99d8c4"
 
 COLOURS = {
     power.FULL: BLUE, power.ALONE: SKY, "z-test, each 10 s": RED, "Kayenta, each 5 min": PURPLE, "Flagger": ORANGE,
@@ -62,7 +64,8 @@ def draw(report: Report, folder: Path, processes: int) -> Iterator[Path]:
             yield _saved(false_rollbacks(report.power), folder / "judge-false-rollbacks.svg")
             runs = min(row.runs for row in report.power)
             curve = power.run(runs, report.seed, processes, power.CURVE)
-            yield _saved(delays(curve), folder / "judge-delays.svg")
+            equal = [row for row in report.power if row.ratio == 1 and row.failure_rate == power.CURVE[0][0]]
+            yield _saved(delays(curve, equal), folder / "judge-delays.svg")
         if report.aa:
             yield _saved(aa_rates(report.aa), folder / "judge-aa.svg")
 
@@ -129,46 +132,55 @@ def evidence() -> Figure:
     """Return the picture of a healthy rollout beside a bad one."""
     stories = [
         story("Healthy: fails 0.4 %, as stable does", 0.004, 1.0, 8),
-        story("Bad: fails 1.4 %, stable 0.4 %", 0.004, 3.5, 3),
+        story("Bad: fails 2 %, stable 0.4 %", 0.004, 5.0, 3),
     ]
-    figure = Figure(figsize=(8, 4.1), layout="constrained")
+    figure = Figure(figsize=(8, 4.3), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(5, 1))
     for column, one in enumerate(stories):
         _draw_evidence(axes[0, column], one)
         _draw_weight(axes[1, column], one)
     axes[0, 0].set_ylabel("evidence (e-value)")
-    axes[1, 0].set_ylabel("candidate's\nweight")
+    axes[1, 0].set_ylabel("weight")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
 def _draw_evidence(axes: Axes, one: Story) -> None:
     axes.set_title(one.title)
     axes.set_yscale("log")
-    axes.set_ylim(1e-3, 2e3)
-    axes.set_yticks([1e-3, 1e-2, 0.1, 1, 10, 100, 1000], ["0.001", "0.01", "0.1", "1", "10", "100", "1000"])
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    for k, (begin, end) in enumerate(zip(power.EDGES_S[:-1], power.EDGES_S[1:], strict=True)):
-        axes.axvspan(begin / 60, end / 60, color="#f2f2f2" if k % 2 else "white", zorder=0, linewidth=0)
-    for level, colour, text in (
-        (HARM_AT, RED, "roll back at 1/alpha = 100"), (PROOF_AT, GREEN, "promote at 1/beta = 20, on the last step"),
-    ):  # fmt: skip
+    axes.set_ylim(1e-2, 1e3)
+    axes.set_yticks([0.01, 0.1, 1, 10, 100, 1000], ["0.01", "0.1", "1", "10", "100", "1000"])
+    axes.minorticks_off()
+    for begin, end in zip(power.EDGES_S[1:-1:2], power.EDGES_S[2::2], strict=True):
+        axes.axvspan(begin / 60, end / 60, color="#f2f2f2", zorder=0, linewidth=0)
+    for level, colour, text in ((HARM_AT, RED, "roll back at 100"), (PROOF_AT, GREEN, "promote at 20")):
         axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (5, 3)))
-        axes.text(24.8, level * 1.15, text, color=colour, ha="right", va="bottom", fontsize=8)
+        axes.text(24.8, level * 1.12, text, color=colour, ha="right", va="bottom", fontsize=8)
     minutes = one.at_s / 60
-    axes.plot(minutes, one.harm, color=RED, linewidth=1.6, label="of harm: worse than the tolerance")
-    # Evidence of proof begins anew with each step: a gap, not a fall.
+    axes.plot(minutes, one.harm, color=RED, linewidth=1.6, label="of harm (more than 0.25 points worse), of all steps")
+    _draw_proof(axes, one)
+    end = one.ends_s / 60
+    colour, verdict = (GREEN, "promoted") if one.promoted else (RED, "rolled back")
+    axes.plot(end, one.proof[-1] if one.promoted else one.harm[-1], "o", color=colour, markersize=6)
+    axes.axvline(end, color=colour, linewidth=1, linestyle=":")
+    left = end > 15
+    axes.text(
+        end - 0.4 if left else end + 0.4, 0.02, f"{verdict} after {_clock(one.ends_s)}", color=colour,
+        fontweight="bold", ha="right" if left else "left",
+    )  # fmt: skip
+
+
+def _draw_proof(axes: Axes, one: Story) -> None:
+    """Draw it step by step: it begins anew with each, and only the last one's decides."""
     for begin, end in zip(power.EDGES_S[:-1], power.EDGES_S[1:], strict=True):
         step = (one.at_s > begin) & (one.at_s <= end)
-        label = "of proof: within the margin" if begin == 0 else None
-        axes.plot(minutes[step], one.proof[step], color=GREEN, linewidth=1.6, label=label)
-    peak = one.proof[-1] if one.promoted else one.harm[-1]
-    axes.plot(minutes[-1], peak, "o", color=GREEN if one.promoted else RED, markersize=6)
-    verdict = "promoted" if one.promoted else "rolled back"
-    axes.annotate(
-        f"{verdict} after {_clock(one.ends_s)}", (minutes[-1], peak), xytext=(7, 14), textcoords="offset points",
-        fontweight="bold", ha="left" if minutes[-1] < 15 else "right",
-    )  # fmt: skip
-    axes.legend(loc="lower right" if not one.promoted else "lower left", fontsize=8)
+        decides = end == power.EDGES_S[-1]
+        axes.plot(
+            one.at_s[step] / 60, one.proof[step], color=GREEN if decides else LIGHT_GREEN,
+            linewidth=1.6 if decides else 1.2,
+            label="of proof (less than 0.5 points worse), of the last step; pale: earlier" if decides else None,
+        )  # fmt: skip
 
 
 def _draw_weight(axes: Axes, one: Story) -> None:
@@ -180,11 +192,11 @@ def _draw_weight(axes: Axes, one: Story) -> None:
     after = 1.0 if one.promoted else 0.0
     axes.fill_between([one.ends_s / 60, 25], 0, after, color=BLUE, linewidth=0, alpha=0.75)
     axes.text(
-        one.ends_s / 60 + 0.4, 0.55 if one.promoted else 0.08, f"{100 * after:g} %",
+        one.ends_s / 60 + (0.4 if one.promoted else 1.8), 0.55 if one.promoted else 0.08, f"{100 * after:g} %",
         color="white" if one.promoted else "black", fontsize=8,
     )  # fmt: skip
     axes.set_ylim(0, 1.05)
-    axes.set_yticks([0, 1], ["0", "100 %"])
+    axes.set_yticks([0, 1], ["0 %", "100 %"])
     axes.set_xlim(0, 25)
     axes.set_xlabel("minutes")
 
@@ -214,36 +226,42 @@ def false_rollbacks(rows: Sequence[power.Row]) -> Figure:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots()
     judges = _at_five_percent([row for row in rows if row.ratio == 1])
-    for at, (judge, cells) in enumerate(judges.items()):
-        for offset, row, strength in zip((-0.19, 0.19), cells, (0.55, 1.0), strict=True):
-            axes.barh(at + offset, row.fired, height=0.36, color=COLOURS[judge], alpha=strength)
-            stands = f"{100 * row.fired:.1f} %" if row.fired else "0"
+    for at, cells in enumerate(judges.values()):
+        for row, offset, colour in zip(cells, (-0.19, 0.19), (SKY, BLUE), strict=True):
+            label = f"stable fails {100 * row.failure_rate:g} %" if at == 0 else None
+            axes.barh(at + offset, row.fired, height=0.34, color=colour, label=label)
             axes.text(
-                row.fired + 0.008, at + offset, f"{stands}   (stable fails {100 * row.failure_rate:g} %)"
-                if row.fired < 0.8 else f"{stands}  ", va="center", fontsize=8,
-                ha="left" if row.fired < 0.8 else "right",
+                row.fired + 0.006, at + offset, f"{100 * row.fired:.1f} %" if row.fired else "0", va="center",
+                fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )  # fmt: skip
-    axes.axvline(0.05, color="black", linewidth=1, linestyle=(0, (5, 3)))
-    axes.text(0.056, len(judges) - 0.45, "promised: at most 5 %", fontsize=8, va="bottom")
+    axes.axvline(0.05, color="black", linewidth=1, linestyle=(0, (5, 3)), label="alpha = 5 %", zorder=0.5)
     axes.set_yticks(range(len(judges)), [_named(judge) for judge in judges])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.06)
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
     axes.grid(visible=False, axis="y")
-    axes.set_title("A candidate that is just as good: how often is it rolled back within 25 minutes?")
+    axes.set_title("How often a candidate that equals stable is rolled back within 25 minutes")
+    axes.legend(loc="center right", fontsize=8)
     return figure
 
 
-def delays(rows: Sequence[power.Row]) -> Figure:
-    """Return the picture of how long each judge takes to find a regression, and what it lets through until then."""
-    figure = Figure(figsize=(8, 3.9), layout="constrained")
+def delays(rows: Sequence[power.Row], equal: Sequence[power.Row]) -> Figure:
+    """Return the picture of how long each judge takes to find a regression, and what it lets through until then.
+
+    `equal` are rows of the same failure rate without a regression: their false rollbacks stand in the legend, and those
+    who break the promise are dashed, for a judge that fires at everything is fast too.
+    """
+    figure = Figure(figsize=(8, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
+    false = {judge: cells[0].fired for judge, cells in _at_five_percent(equal).items()}
     for judge, cells in _at_five_percent(rows).items():
         found = [row for row in cells if row.fired >= 0.5 and row.median_s is not None]
         ratios = [row.ratio for row in found]
         style: dict[str, Any] = {
             "color": COLOURS[judge], "marker": "o", "markersize": 4, "linewidth": 2.2 if judge == power.FULL else 1.4,
-            "label": _named(judge).replace("\n", " "),
+            "linestyle": "-" if false[judge] <= 0.05 else (0, (3, 2)),
+            "label": f"{_named(judge)} (false rollbacks: {100 * false[judge]:.1f} %)".replace("\n", " "),
         }  # fmt: skip
         left.plot(ratios, [row.median_s or np.nan for row in found], **style)
         right.plot(ratios, [row.excess or np.nan for row in found], **style)
@@ -252,11 +270,11 @@ def delays(rows: Sequence[power.Row]) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks([1.5, 2, 3, 5, 8, 12, 20], ["1.5", "2", "3", "5", "8", "12", "20"])
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        axes.set_xlabel("candidate fails so many times as often as stable (0.8 %)")
+        axes.minorticks_off()
+        axes.set_xlabel("times as many failures as stable (0.8 %)")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -285,6 +303,6 @@ def aa_rates(cells: Sequence[Record]) -> Figure:
     axes.set_xlim(left=-0.001)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
     axes.grid(visible=False, axis="y")
-    axes.set_title(f"False rollbacks of equal variants in {len(cells)} kinds of traffic, judged every second")
+    axes.set_title(f"False rollbacks of equal variants in {len(cells)} kinds of traffic")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -18,8 +18,9 @@ from tests.simulation.looks import ROUNDING, Gates, Screen, edges_of, error_proo
 from tests.simulation.traffic import (
     BLOCK_S,
     COLUMNS,
-    LEVELS,
     OF_CANDIDATE,
+    REQUESTS_PER_S,
+    STARTED,
     TIMEOUT_S,
     TIMINGS,
     Flags,
@@ -109,6 +110,7 @@ class Rollouts:
         self.candidate_edges = np.zeros((steps, many, 2 * len(QUANTILES)), dtype=np.int64)
         self._answers = np.zeros(many)
         self._delays_s = timing.delays_s
+        # By second of arrival: what its requests come to, of all delays up to each.
         self._ring = np.zeros((TIMEOUT_S + 1, many, starts, len(self._delays_s), COLUMNS), dtype=np.int16)
         self._step_at = np.zeros((TIMEOUT_S + 1, many), dtype=np.int64)
         self._screen = Screen(self.share, plan.gates)
@@ -143,33 +145,34 @@ class Rollouts:
             self._relevel(t_s)
         slot = t_s % len(self._ring)
         came = self.traffic.second(t_s, self.step)
-        self._ring[slot][:, : came.shape[1]] = came
+        self._ring[slot][:, : came.shape[1]] = np.cumsum(came, axis=2)
         self._step_at[slot] = self.step
         for d, delay_s in enumerate(self._delays_s):
             # A cut younger than the delay has seen the arrival already, and sees the outcome now.
             younger = sum(cut_s < delay_s for cut_s in CUT_S)
             if younger and t_s >= delay_s:
-                self._add(slice(0, younger), t_s - delay_s, slice(d, d + 1))
+                self._add(slice(0, younger), t_s - delay_s, d - 1, d)
         for c, cut_s in enumerate(CUT_S):
             known = sum(delay_s <= cut_s for delay_s in self._delays_s)
             if t_s >= cut_s:
-                self._add(slice(c, c + 1), t_s - cut_s, slice(0, known))
+                self._add(slice(c, c + 1), t_s - cut_s, -1, known - 1)
         self._answers += self._requests_answered(t_s)
 
-    def _add(self, cuts: slice, arrived_s: int, delays: slice) -> None:
+    def _add(self, cuts: slice, arrived_s: int, after: int, until: int) -> None:
+        """Count, at some cuts, what arrived in one second and ends with delays after one and until another."""
         slot = arrived_s % len(self._ring)
         step = self._step_at[slot]
         starts = slice(0, int(step.max()) + 1)
-        came = self._ring[slot][:, starts, delays]
-        came = came[:, :, 0] if came.shape[2] == 1 else came.sum(axis=2)
+        came = self._ring[slot][:, starts, until]
+        if after >= 0:
+            came = came - self._ring[slot][:, starts, after]
         self.counts[cuts, np.arange(len(self._ids)), starts, step] += came[:, None]
 
-    def _requests_answered(self, t_s: int) -> Floats | Ints:
-        """Return how many requests the candidate answered; with keys most are none of those counted."""
+    def _requests_answered(self, t_s: int) -> Floats:
+        """Return how many requests of this second the candidate answered; with keys most are none of those counted."""
         if self.plan.keyed:
-            return self._rng.poisson(100.0 * self.share[self.step])
-        arrived = self._ring[t_s % len(self._ring)][..., OF_CANDIDATE]
-        return np.asarray(arrived[..., LEVELS:].sum(axis=(1, 2, 3)))
+            return self._rng.poisson(REQUESTS_PER_S * self.share[self.step]).astype(np.float64)
+        return self._ring[t_s % len(self._ring)][:, 0, -1, OF_CANDIDATE.start + STARTED].astype(np.float64)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 

@@ -315,17 +315,19 @@ class Traffic:
         found = np.zeros((len(arrived), arrived.shape[-1], delays, LEVELS + levels), dtype=np.int64)
         if self.timing.fail_fast:
             fine = chances.reshape(*chances.shape[:2], levels) * (1 - rate)[..., None]
-            counts = self._split(arrived, np.concatenate([fine, rate[..., None]], axis=-1)).sum(axis=1)
+            counts = _all_kinds(self._split(arrived, np.concatenate([fine, rate[..., None]], axis=-1)))
             found[:, :, 0, LEVELS:] = counts[..., :-1]
             at, level = (delays - 1, -1) if slow_failures else (0, LEVELS)
             found[:, :, at, level] += counts[..., -1]
             found[:, :, at, FAILED] = counts[..., -1]
+            found[:, :, 0, STARTED] = counts.sum(axis=-1)
         else:
             counts = self._split(arrived, chances.reshape(*chances.shape[:2], delays * levels))
             counts = counts.reshape(*counts.shape[:-1], delays, levels)
-            found[..., LEVELS:] = counts.sum(axis=1)
-            found[..., FAILED] = self._rng.binomial(counts.sum(axis=-1), rate[..., None, None]).sum(axis=1)
-        found[:, :, 0, STARTED] = found[..., LEVELS:].sum(axis=(-1, -2))
+            ended = counts.sum(axis=-1)
+            found[..., LEVELS:] = _all_kinds(counts)
+            found[..., FAILED] = _all_kinds(self._rng.binomial(ended, rate[..., None, None]))
+            found[:, :, 0, STARTED] = _all_kinds(ended).sum(axis=-1)
         return found
 
     def _split(self, arrived: Floats | Ints, chances: Floats) -> Ints:
@@ -335,3 +337,8 @@ class Traffic:
             return self._rng.multinomial(arrived, chances[:, :, None])
         # Poisson arrivals, each kept with its chance, are independent Poisson counts.
         return self._rng.poisson(arrived[..., None] * chances[:, :, None])
+
+
+def _all_kinds(counts: Ints) -> Ints:
+    """Return the sum over the axis of kinds."""
+    return counts[:, 0] if counts.shape[1] == 1 else np.asarray(counts.sum(axis=1))
