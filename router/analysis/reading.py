@@ -22,6 +22,7 @@ from router.core.observations import (
     ALL,
     ANSWERS,
     BOTH,
+    COMPARED_FAILURES,
     CORRECT,
     CUTS,
     DISTANCE,
@@ -50,10 +51,8 @@ from router.core.traffic import Role
 Gates = Sequence[GateSpec]
 Names = tuple[str, ...]
 
-# A cancelled request is an event of the same kind in both arms: without it an arm that fails slowly loses its failures
-# to clients that give up (statistics.md rule 3). Against an absolute limit it is unknown: nobody can say whose fault
-# it was.
-COMPARED_FAILURES: Names = (*sorted(FAILURES), Outcome.CANCELLED, LATE)
+# Against an absolute limit a cancelled request is unknown: nobody can say whose fault it was.
+COMPARED_EVENTS: Names = (*sorted(COMPARED_FAILURES), LATE)
 COMPARED_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR)
 ABSOLUTE_FAILURES: Names = tuple(sorted(FAILURES))
 ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
@@ -97,7 +96,7 @@ class Reading:
 
     def outcomes(self, gates: Gates, role: Role, *, absolute: bool = False) -> Arm:
         """Return failures as events: compared between the arms, or of one arm by itself (`absolute`)."""
-        events = ABSOLUTE_FAILURES if absolute else COMPARED_FAILURES
+        events = ABSOLUTE_FAILURES if absolute else COMPARED_EVENTS
         rest = ABSOLUTE_REST if absolute else COMPARED_REST
         (started,) = self._sums(gates, STARTED, role, [(ALL,)])
         return _arm(started, *self._sums(gates, OUTCOME, role, [events, rest]))

@@ -53,6 +53,13 @@ class End(StrEnum):
 
 ANSWERS = frozenset({Outcome.OK, Outcome.CLIENT_ERROR, Outcome.HTTP_ERROR})
 FAILURES = frozenset({Outcome.HTTP_ERROR, Outcome.CONNECT_FAILED, Outcome.RESET, Outcome.MALFORMED, Outcome.TIMEOUT})
+COMPARED_FAILURES = FAILURES | {Outcome.CANCELLED}
+"""What counts as a failure where both variants are compared.
+
+A cancelled request is an event of the same kind in both: without it a variant that fails slowly loses its failures to
+clients that give up (statistics.md rule 3).
+"""
+
 DROPS = frozenset({Outcome.SHED, Outcome.QUEUE_TIMEOUT, Outcome.OVERSIZE})
 """What the gateway itself gave up: of these requests nobody can say how the variant would have ended them."""
 

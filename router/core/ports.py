@@ -166,6 +166,15 @@ class RecordStore(Protocol):
     async def pairs(self, route: str, limit: int) -> "list[Pair]":
         """Return the newest pairs, newest first. Unreadable entries are skipped and counted in the log."""
 
+    async def mark_seen(
+        self, route: str, rollout: str, exposures: "Sequence[int]", metric: str, cells: "Sequence[int]"
+    ) -> "list[int | None]":
+        """Mark cells of affinity keys as seen in the last of `exposures` (oldest first), for all replicas.
+
+        Returns for each cell the exposure before the last in which it was seen last, 0 for none, and None if it had
+        been marked in the last one already. A call that is repeated answers None: the marks of the first one stand.
+        """
+
     async def evidence(self, route: str, rollout: str) -> "Mapping[str, Mapping[CounterKey, int]]":
         """Return the counters of each boot that wrote any."""
 

@@ -39,8 +39,25 @@ def bucket_of(key: bytes, rollout_id: str, purpose: bytes) -> int:
     and the two purposes are independent. 2**64 mod 10000 leaves a bias below 1e-15, which no test of traffic can see.
     `rollout_id` must be at most 64 bytes of UTF-8.
     """
+    return draw_of(key, rollout_id, purpose) % FULL_BP
+
+
+def draw_of(key: bytes, rollout_id: str, purpose: bytes) -> int:
+    """Return the 64 bits of which `bucket_of` is the remainder."""
     digest = hashlib.blake2b(key, digest_size=8, key=rollout_id.encode(), person=purpose).digest()
-    return int.from_bytes(digest, "big") % FULL_BP
+    return int.from_bytes(digest, "big")
+
+
+KEY_CELLS = 16 * FULL_BP
+"""Cells into which affinity keys are put to count each once (statistics.md rule 4)."""
+
+
+def key_cell(draw: int) -> int:
+    """Return the cell 0..159999 of a key: its bucket times 16, and four more bits of its serving draw.
+
+    All keys of one cell are on the same side at every weight. Two keys in one cell count as one.
+    """
+    return draw % FULL_BP * 16 + draw // FULL_BP % 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
-from router.core.observations import Outcome, latency_bucket, outcome_of_status
+from router.core.observations import COMPARED_FAILURES, Outcome, latency_bucket, outcome_of_status
 from router.core.traffic import Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
+from router.gateway.table import NO_KEY
 
 if TYPE_CHECKING:
     from router.core.traffic import Assignment, Backend
     from router.gateway.client import ClientConnection
+    from router.gateway.firsts import FirstRequest
     from router.gateway.table import LiveVariant, Standing
     from router.gateway.tally import Arrivals, RoleTally
     from router.gateway.upstream import UpstreamConnection
@@ -43,9 +45,9 @@ class Exchange:
 
     __slots__ = (
         "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
-        "_copy_started", "_early", "_ended", "_keep_alive", "_kept", "_kept_bytes", "_out", "_out_bytes", "_rechunk",
-        "_request_bytes", "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
-        "assigned_at_s", "begun", "head", "internal_id", "live_side", "method",
+        "_copy_started", "_early", "_ended", "_first", "_keep_alive", "_kept", "_kept_bytes", "_out", "_out_bytes",
+        "_rechunk", "_request_bytes", "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
+        "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
 
@@ -87,6 +89,8 @@ class Exchange:
         self._ended = False
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
+        self._first: FirstRequest | None = None
+        self.key_cell = NO_KEY
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ class Exchange:
             self.refuse(413, f"a body may have at most {worker.limits.body_bytes} bytes")
             return
         self.standing = standing
-        assignment = standing.assign(head, self.internal_id)
+        assignment, self.key_cell = standing.assign(head, self.internal_id)
         self.assigned_at_s = worker.wall_s()
         if assignment is not None:
             self.role = assignment.serve
@@ -112,6 +116,8 @@ class Exchange:
             self._tally = standing.tally.live[self.role]
             self._arrivals = self._tally.present
             self._arrivals.started += 1
+            if standing.keyed:
+                self._first = worker.recorder.first_request(standing, standing.tally, self.role, self.key_cell)
         self._retarget = self.variant.retargets
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
@@ -391,6 +397,10 @@ class Exchange:
         self.variant.counts.end(outcome, latency_ms, bucket)
         if self._tally is not None and self._arrivals is not None:
             self._tally.end(self._arrivals, outcome, bucket)
+            if self._first is not None:
+                self._first.end(outcome, bucket)
+            if self.standing.first_failures and outcome in COMPARED_FAILURES:
+                self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell)
         if self.live_side is not None:
             self.live_side.end(outcome, latency_ms)
             if self._copy_started:

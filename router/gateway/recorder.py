@@ -15,6 +15,8 @@ from router.core.inference import PREDICTION_BYTES, Answer, Prediction, RawAnswe
 from router.core.observations import Comparison, Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import Role
+from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
+from router.gateway.table import NO_KEY
 from router.store.pair_codec import encode_pairs
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from router.core.ports import RecordStore
     from router.gateway.exchange import Exchange
     from router.gateway.mirror import Side
-    from router.gateway.table import LiveRoute, LiveTable
+    from router.gateway.table import LiveRoute, LiveTable, Standing
+    from router.gateway.tally import Arrivals, Tally
 
 TURN_S = 0.002
 """How long one turn of the loop may be spent on comparing (design.md section 5)."""
@@ -75,6 +78,7 @@ class Recorder:
         self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._sent: dict[tuple[str, str], dict[CounterKey, int]] = {}
         self._counters_at = 0.0
+        self.firsts = Firsts(store)
 
     # -- the request path -------------------------------------------------------------------------------------------
 
@@ -85,10 +89,30 @@ class Recorder:
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
             if exchange.standing.tally is not None:
-                exchange.standing.tally.lose_pair()
+                exchange.standing.tally.pairs.lose()
             return
         self.queue_bytes += size
         self._raw.append((exchange, live, copy, size))
+
+    def first_request(self, standing: "Standing", tally: "Tally", role: Role, cell: int) -> FirstRequest | None:
+        """Return what to tell the request's end, if the request may be its key's first in this exposure."""
+        first = FirstRequest(role)
+        return first if self._first(standing, tally, REQUEST, cell, first) else None
+
+    def first_failure(self, standing: "Standing", arrivals: "Arrivals", cell: int) -> None:
+        """Take a failure, which may be its key's first in this exposure."""
+        if standing.tally is not None:
+            self._first(standing, standing.tally, FAILURE, cell, FirstFailure(arrivals))
+
+    def _first(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> bool:
+        """Have the subject counted if its key is new; False when this worker has seen the key before."""
+        if cell == NO_KEY:  # nobody else's: a request without a key is a unit by itself
+            subject.admit(tally, 0)
+        elif tally.sees(metric, cell):
+            self.firsts.ask(standing, tally, metric, cell, subject)
+        else:
+            return False
+        return True
 
     # -- every tick -------------------------------------------------------------------------------------------------
 
@@ -96,6 +120,7 @@ class Recorder:
         """Turn raw pairs into batches for TURN_S; True when some are left for the next turn."""
         until = self._now() + TURN_S
         table.turn(self._now())
+        self.firsts.tick()
         raw = self._raw
         while raw:
             exchange, live, copy, size = raw.popleft()
@@ -125,7 +150,10 @@ class Recorder:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
             failures = f"{stable.outcome.end}/{candidate.outcome.end}"
             distance = None if comparison.distance is None else distance_bucket(comparison.distance)
-            standing.tally.pair(cell, agreement, failures, distance)
+            pair = FirstPair(cell, agreement, failures, distance)
+            standing.tally.pairs.add(*pair)
+            if standing.keyed:
+                self._first(standing, standing.tally, PAIR, exchange.key_cell, pair)
         route = standing.live.route.name
         self._fresh[route, standing.rollout_id].append(
             Pair(
@@ -219,8 +247,10 @@ class Recorder:
 
     async def flush(self) -> None:
         """Return when everything that was put or counted has been written; callers bound it by a timeout."""
+        while self._raw or self.firsts:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.01)
         self._counters_at = 0.0  # due with the next tick
-        while self._outbox or self._raw or not self._counters_at:  # noqa: ASYNC110 - once in a process's life
+        while self._outbox or not self._counters_at:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.01)
 
 

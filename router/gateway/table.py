@@ -7,7 +7,7 @@ changed, so that a request that began under one keeps it to the end.
 from typing import TYPE_CHECKING
 
 from router.core.levels import Levels, levels_of, thresholds_of
-from router.core.rollout import idle_state
+from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
     MIRROR,
     SERVE,
@@ -19,6 +19,8 @@ from router.core.traffic import (
     RouteTable,
     assign,
     bucket_of,
+    draw_of,
+    key_cell,
 )
 from router.gateway import heads
 from router.gateway.tally import Tally, VariantCounts
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from router.core.rollout import RolloutState
     from router.core.traffic import Backend, Route, Variant
     from router.gateway.mirror import Copy
+
+
+NO_KEY = -1
+"""The cell of a request without an affinity key."""
 
 
 class LiveVariant:
@@ -96,7 +102,7 @@ class LiveRoute:
 class Standing:
     """One revision of a Route, ready to route by. `candidate` is None unless a rollout is under way."""
 
-    __slots__ = ("candidate", "exposure", "live", "rollout_id", "stable", "state", "tally")
+    __slots__ = ("candidate", "exposure", "first_failures", "keyed", "live", "rollout_id", "stable", "state", "tally")
 
     def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None) -> None:
         self.live = live
@@ -106,23 +112,29 @@ class Standing:
         self.stable = live.variants[state.stable]
         self.candidate = live.variants.get(state.candidate) if state.active else None
         self.tally = tally if self.candidate is not None else None
+        self.keyed = bool(live.route.affinity)
+        self.first_failures = self.tally is not None and self.keyed and _asks_for_first_failures(state)
 
-    def assign(self, head: heads.RequestHead, internal_id: bytes) -> Assignment | None:
-        """Return where a request goes, None when no rollout is under way and stable serves.
+    def assign(self, head: heads.RequestHead, internal_id: bytes) -> tuple[Assignment | None, int]:
+        """Return where a request goes, None when no rollout is under way and stable serves; and its key's cell.
 
         The serving bucket comes from the affinity key, else from the internal id; the mirror bucket always from the
-        internal id. Shares of 0 % and 100 % need no hash: every bucket gives the same answer.
+        internal id. Shares of 0 % and 100 % need no hash: every bucket gives the same answer. Without an affinity key
+        the cell is NO_KEY.
         """
         if self.candidate is None:
-            return None
+            return None, NO_KEY
         exposure = self.exposure
         serve_bucket = mirror_bucket = 0
-        if 0 < exposure.weight_bp < 10_000:
-            key = affinity_key(self.live.route.affinity, head) or internal_id
-            serve_bucket = bucket_of(key, self.rollout_id, SERVE)
-        if 0 < exposure.mirror_bp < 10_000:
+        cell = NO_KEY
+        if self.keyed and (key := affinity_key(self.live.route.affinity, head)):
+            draw = draw_of(key, self.rollout_id, SERVE)
+            serve_bucket, cell = draw % FULL_BP, key_cell(draw)
+        elif 0 < exposure.weight_bp < FULL_BP:
+            serve_bucket = bucket_of(internal_id, self.rollout_id, SERVE)
+        if 0 < exposure.mirror_bp < FULL_BP:
             mirror_bucket = bucket_of(internal_id, self.rollout_id, MIRROR)
-        return assign(exposure, serve_bucket, mirror_bucket)
+        return assign(exposure, serve_bucket, mirror_bucket), cell
 
     def variant(self, role: Role) -> LiveVariant:
         """Return the variant in `role`; stable where there is no candidate."""
@@ -200,6 +212,12 @@ class LiveTable:
     def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":
         """All exposures of a rollout that this worker still counts."""
         return tuple(self._tallies[route].get(rollout, {}).values())
+
+
+def _asks_for_first_failures(state: "RolloutState") -> bool:
+    """Whether a gate allows no increase of errors at all: only such a gate counts each key's first failure."""
+    gates = state.spec.gates if state.spec else ()
+    return any(gate.metric == "error_rate" and gate.max_increase == 0 for gate in gates)
 
 
 def _levels_of(state: "RolloutState") -> Levels:

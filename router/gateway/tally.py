@@ -8,14 +8,17 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from router.core.observations import (
+    AFFINITY,
     AGREEMENT,
     ALL,
     CUT_AGES_S,
     CUTS,
     DISTANCE,
     DROPS,
+    FAILURE,
     LATENCY,
     LEVEL,
+    LOST,
     OUTCOME,
     PAIR,
     PAIR_FAILURE,
@@ -24,7 +27,7 @@ from router.core.observations import (
     CounterKey,
     Outcome,
 )
-from router.core.traffic import Role
+from router.core.traffic import KEY_CELLS, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,13 +63,15 @@ class Arrivals:
     `levels` counts those that a variant ended, by how many of `edges` (buckets of latency, rising) they exceeded.
     """
 
-    __slots__ = ("closed_at", "edges", "levels", "outcomes", "started")
+    __slots__ = ("closed_at", "edges", "first_failures", "levels", "outcomes", "started")
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self.edges = edges
         self.started = 0
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.levels = [0] * (len(edges) + 1)
+        self.first_failures: defaultdict[int, int] = defaultdict(int)
+        """Of affinity keys, by the exposure in which the key had failed last before."""
         self.closed_at = 0.0
 
     def end(self, outcome: Outcome, bucket: int) -> None:
@@ -82,6 +87,8 @@ class Arrivals:
             self.outcomes[outcome] += number
         for level, number in enumerate(other.levels):
             self.levels[level] += number
+        for last, number in other.first_failures.items():
+            self.first_failures[last] += number
 
     @property
     def open(self) -> int:
@@ -99,6 +106,8 @@ class Arrivals:
             for level, number in enumerate(self.levels):
                 if number:
                     yield LEVEL, str(level), number
+        for last, number in self.first_failures.items():
+            yield AFFINITY + FAILURE, f"{ALL}/{last}", number
 
 
 class RoleTally:
@@ -145,61 +154,117 @@ class RoleTally:
             yield cut, found
 
 
-class Tally:
-    """The evidence of one exposure of one rollout, as this worker saw it. Only ever grows.
+class PairCounts:
+    """Pairs by what is missing, what the comparator said, who failed, and how far the answers are apart."""
 
-    `total_s` is how long after its arrival a request may still be in flight, `levels` where latencies are cut.
-    """
+    __slots__ = ("_agreement", "_distances", "_ends", "_failures")
 
-    __slots__ = ("_agreement", "_closed_at", "_distances", "_pair_failures", "_pairs", "_total_s", "exposure", "live")
-
-    def __init__(self, exposure: int, levels: "Levels", total_s: float) -> None:
-        self.exposure = exposure
-        self.live = {Role.STABLE: RoleTally(levels.stable), Role.CANDIDATE: RoleTally(levels.candidate)}
-        self._total_s = total_s
-        self._closed_at = 0.0
-        self._pairs: defaultdict[str, int] = defaultdict(int)
+    def __init__(self) -> None:
+        self._ends: defaultdict[str, int] = defaultdict(int)
         self._agreement: defaultdict[str, int] = defaultdict(int)
-        self._pair_failures: defaultdict[str, int] = defaultdict(int)
+        self._failures: defaultdict[str, int] = defaultdict(int)
         self._distances: defaultdict[int, int] = defaultdict(int)
 
-    def pair(self, cell: str, agreement: str, failures: str, distance: int | None) -> None:
+    def add(self, cell: str, agreement: str, failures: str, distance: int | None) -> None:
         """Count a pair.
 
         `cell` is `both`, or `<role>:<outcome>` of the missing answer; `agreement` is `same`, `different` or
         `not_compared`; `failures` is `<stable>/<candidate>`; `distance` is a bucket of the comparator's distance.
         """
-        self._pairs[cell] += 1
+        self._ends[cell] += 1
         self._agreement[agreement] += 1
-        self._pair_failures[failures] += 1
+        self._failures[failures] += 1
         if distance is not None:
             self._distances[distance] += 1
 
-    def lose_pair(self) -> None:
+    def lose(self) -> None:
         """Count a pair that was made and could not be kept until it was read."""
-        self._pairs["lost"] += 1
+        self._ends[LOST] += 1
+
+    def cells(self) -> "Iterator[tuple[str, str, int]]":
+        """Yield (metric, cell, number) of all."""
+        for metric, cells in ((PAIR, self._ends), (AGREEMENT, self._agreement), (PAIR_FAILURE, self._failures)):
+            for cell, number in cells.items():
+                yield metric, cell, number
+        for bucket, number in self._distances.items():
+            yield DISTANCE, str(bucket), number
+
+
+class Units:
+    """Requests and pairs of one exposure: all of them, or those with which affinity keys came first."""
+
+    __slots__ = ("live", "pairs")
+
+    def __init__(self, levels: "Levels") -> None:
+        self.live = {Role.STABLE: RoleTally(levels.stable), Role.CANDIDATE: RoleTally(levels.candidate)}
+        self.pairs = PairCounts()
+
+    def close_second(self, now: float, total_s: float) -> None:
+        """Begin new cells of arrival."""
+        for role in self.live.values():
+            role.close_second(now, total_s)
+
+    def cells(self, now: float, total_s: float) -> "Iterator[tuple[str, str, str, int]]":
+        """Yield (metric, variant, cell, number) of all that is not zero, without the histograms."""
+        for name, role in self.live.items():
+            for cut, arrivals in role.at_cuts(now, total_s):
+                for metric, cell, number in arrivals.cells():
+                    yield metric + cut, name.value, cell, number
+        for metric, cell, number in self.pairs.cells():
+            yield metric, PAIR_VARIANT, cell, number
+
+
+class Tally(Units):
+    """The evidence of one exposure of one rollout, as this worker saw it. Only ever grows.
+
+    `total_s` is how long after its arrival a request may still be in flight, `levels` where latencies are cut.
+    """
+
+    __slots__ = ("_closed_at", "_keyed", "_levels", "_seen", "_total_s", "exposure")
+
+    def __init__(self, exposure: int, levels: "Levels", total_s: float) -> None:
+        super().__init__(levels)
+        self.exposure = exposure
+        self._levels = levels
+        self._total_s = total_s
+        self._closed_at = 0.0
+        self._keyed: dict[int, Units] = {}
+        self._seen: dict[str, bytearray] = {}
+
+    def sees(self, metric: str, cell: int) -> bool:
+        """Return whether this worker sees the key's cell for the first time in this exposure."""
+        bits = self._seen.get(metric)
+        if bits is None:
+            bits = self._seen[metric] = bytearray(KEY_CELLS // 8)
+        mask = 1 << (cell & 7)
+        if bits[cell >> 3] & mask:
+            return False
+        bits[cell >> 3] |= mask
+        return True
+
+    def keyed(self, last: int) -> Units:
+        """Return where first events of keys are counted that were seen last in exposure `last`, 0 for never."""
+        found = self._keyed.get(last)
+        if found is None:
+            found = self._keyed[last] = Units(self._levels)
+        return found
 
     def turn(self, now: float) -> None:
         """Close the second if it is over; to be called several times a second."""
         if now - self._closed_at >= ARRIVAL_S:
             self._closed_at = now
-            for role in self.live.values():
-                role.close_second(now, self._total_s)
+            for units in (self, *self._keyed.values()):
+                units.close_second(now, self._total_s)
 
     def counters(self, now: float) -> "Mapping[CounterKey, int]":
         """Return every counter that is not zero, whole values."""
         found: dict[CounterKey, int] = {}
+        for metric, variant, cell, number in self.cells(now, self._total_s):
+            found[CounterKey(self.exposure, metric, "", variant, cell)] = number
         for name, role in self.live.items():
-            for cut, arrivals in role.at_cuts(now, self._total_s):
-                for metric, cell, number in arrivals.cells():
-                    found[CounterKey(self.exposure, metric + cut, "", name.value, cell)] = number
             for bucket, number in role.buckets.items():
                 found[CounterKey(self.exposure, LATENCY, "", name.value, str(bucket))] = number
-        distances = {str(bucket): number for bucket, number in self._distances.items()}
-        for metric, cells in (
-            (PAIR, self._pairs), (AGREEMENT, self._agreement), (PAIR_FAILURE, self._pair_failures),
-            (DISTANCE, distances),
-        ):  # fmt: skip
-            for cell, number in cells.items():
-                found[CounterKey(self.exposure, metric, "", PAIR_VARIANT, cell)] = number
+        for last, units in self._keyed.items():
+            for metric, variant, cell, number in units.cells(now, self._total_s):
+                found[CounterKey(self.exposure, AFFINITY + metric, "", variant, f"{cell}/{last}")] = number
         return found

@@ -112,7 +112,7 @@ class Worker:
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
-        for work in (self._follower.run(), self.recorder.run(), self._beat()):
+        for work in (self._follower.run(), self.recorder.run(), self.recorder.firsts.run(), self._beat()):
             self._spawn(work)
 
     def _live(self, name: str) -> LiveRoute:
@@ -314,6 +314,7 @@ class Worker:
             "turnout_build_info": {(version(), platform.python_version()): 1.0},
         }
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
+        found["turnout_dropped_total"]["key", "keys_full"] = self.recorder.firsts.dropped
         for name in ("requests_total", "request_seconds", "in_flight", "weight_ratio", "mirror_ratio", "pairs_total"):
             found[f"turnout_{name}"] = {}
         for standing in self.table.standings.values():

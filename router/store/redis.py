@@ -155,6 +155,17 @@ class RedisStore:
         skips.tell(self._log)
         return list(found.values())[:limit]
 
+    async def mark_seen(
+        self, route: str, rollout: str, exposures: Sequence[int], metric: str, cells: Sequence[int]
+    ) -> list[int | None]:
+        """Mark cells of keys in the last exposure; return where each was seen last, 0 for nowhere, None for there."""
+        newest_first = list(reversed(exposures))
+        bitmaps = [keys.seen(route, rollout, exposure, metric) for exposure in newest_first]
+        steps = await self._connections.ask(
+            "EVAL", scripts.MARK_SEEN, len(bitmaps), *bitmaps, EVIDENCE_KEPT_S, *cells
+        )  # fmt: skip
+        return [None if step < 0 else newest_first[step] if step else 0 for step in steps]
+
     async def evidence(self, route: str, rollout: str) -> Mapping[str, Mapping[CounterKey, int]]:
         """Return the counters of each boot that wrote any in the last 30 days."""
         names = await self._connections.ask("SMEMBERS", keys.boots(route, rollout))

@@ -60,6 +60,27 @@ return trimmed
 """
 """Replies the number of pairs trimmed by this write."""
 
+MARK_SEEN = """#!lua
+-- KEYS: bitmaps of exposures, newest first; ARGV: expiry s, cells
+local found = {}
+for i = 2, #ARGV do
+  local last = -1
+  if redis.call('SETBIT', KEYS[1], ARGV[i], 1) == 0 then
+    last = 0
+    for k = 2, #KEYS do
+      if redis.call('GETBIT', KEYS[k], ARGV[i]) == 1 then
+        last = k - 1
+        break
+      end
+    end
+  end
+  found[i - 1] = last
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return found
+"""
+"""Replies for each cell -1 marked before, 0 new, or how many exposures before the newest it was seen last."""
+
 ACQUIRE_LEASE = """#!lua flags=allow-oom
 -- KEYS: lease; ARGV: holder, ttl ms, least epoch
 local time = redis.call('TIME')

@@ -43,6 +43,7 @@ class MemoryServer:
     batches: dict[str, deque[tuple[bytes, int]]] = field(default_factory=dict)
     evidence: dict[tuple[str, str], dict[str, dict[CounterKey, int]]] = field(default_factory=dict)
     sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    seen: dict[tuple[str, str, int, str], set[int]] = field(default_factory=dict)
     heartbeats: dict[str, bytes] = field(default_factory=dict)
     lease: _Lease = field(default_factory=_Lease)
     lines: set["asyncio.Queue[Notice]"] = field(default_factory=set)
@@ -163,6 +164,23 @@ class MemoryStore:
             for pair in reversed(batch):
                 found.setdefault(pair.pair_id, pair)
         return list(found.values())[:limit]
+
+    async def mark_seen(
+        self, route: str, rollout: str, exposures: Sequence[int], metric: str, cells: Sequence[int]
+    ) -> list[int | None]:
+        """Mark cells of keys in the last exposure; return where each was seen last, 0 for nowhere, None for there."""
+        server = await self._reach()
+        *before, last = exposures
+        found: list[int | None] = []
+        for cell in cells:
+            seen = server.seen.setdefault((route, rollout, last, metric), set())
+            if cell in seen:
+                found.append(None)
+                continue
+            seen.add(cell)
+            earlier = (one for one in reversed(before) if cell in server.seen.get((route, rollout, one, metric), ()))
+            found.append(next(earlier, 0))
+        return found
 
     async def evidence(self, route: str, rollout: str) -> Mapping[str, Mapping[CounterKey, int]]:
         """Return the counters of each boot."""

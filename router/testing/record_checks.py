@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from router.core.observations import CounterKey
+from router.core.ports import RecordStore
 from router.store.codec import encode_pairs
 from router.store.retention import ENTRY_BYTES
 from router.testing.clients import MakeStore, fresh, opened
@@ -100,3 +101,20 @@ async def check_the_pair_log_stays_in_its_bytes(make_store: MakeStore) -> None:
         expect((0, held(10, 8)), await write(10, 9 * size), "a higher limit holds more from now on")
         expect((9 + 3, []), await write(11, size - 1), "a batch that does not fit at all goes, too")
         expect((0, held(12, 12)), await write(12, size), "and the log goes on")
+
+
+async def check_a_key_is_new_once_in_an_exposure_and_remembered_over_all(make_store: MakeStore) -> None:
+    """Whoever marks a cell first is told so, and in which earlier exposure the cell was seen last; nobody else is."""
+    route = fresh("route")
+    async with opened(make_store) as one, opened(make_store) as two:
+
+        async def mark(store: RecordStore, exposures: list[int], *cells: int) -> list[int | None]:
+            return await store.mark_seen(route, ROLLOUT, exposures, "request", cells)
+
+        expect([0, 0], await mark(one, [3], 7, 159_999), "nobody has seen them")
+        expect([None, 0], await mark(two, [3], 7, 8), "another replica has seen the first")
+        expect([3, 0, None], await mark(two, [3, 5], 7, 9, 9), "seen in exposure 3, nowhere, and just now")
+        expect([5, 3, 0], await mark(one, [3, 5, 6], 9, 8, 10), "the latest exposure counts")
+        expect([0], await one.mark_seen(route, ROLLOUT, [3], "pair", [7]), "each metric apart")
+        expect([0], await one.mark_seen(route, "other.1", [3], "request", [7]), "each rollout apart")
+        expect([], await mark(one, [3]), "no cells, no answers")

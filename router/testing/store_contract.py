@@ -23,6 +23,7 @@ STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
     record_checks.check_pairs_come_newest_first_and_once,
     record_checks.check_unreadable_pairs_are_skipped,
     record_checks.check_the_pair_log_stays_in_its_bytes,
+    record_checks.check_a_key_is_new_once_in_an_exposure_and_remembered_over_all,
     notice_checks.check_notices_tell_of_changes,
     fleet_checks.check_one_holds_the_lease,
     fleet_checks.check_heartbeats_are_listed,

@@ -7,8 +7,8 @@ counters at a moment. Cells and the rules behind them:
   seconds ago. Their counts stand in cells of one second of arrival until the second is older than the timeout, then in
   one sum; so memory does not grow with requests. A second is counted at a cut when all of it is that old.
 * OUTCOME holds each end in one cell: an `Outcome`, or `LATE`.
-* LEVEL holds answers by `level_of`. An end without an answer (a failure, or a client that gave up) is slow if the wait
-  for it exceeded every edge; else nobody knows how slow it would have been, and it has no level.
+* LEVEL holds ends by `level_of`, those without an answer by how long they were waited for; what the gateway itself gave
+  up has no level.
 * LATENCY holds answers by `latency_bucket`.
 * PAIR, AGREEMENT, DISTANCE and PAIR_FAILURE are counted when both ends of a copied request are known.
 * CORRECT is `<stable><candidate>` of 0 and 1; LABEL is `<class>:<truth><stable><candidate>` for each class that is the
@@ -37,6 +37,7 @@ from router.core.observations import (
     CORRECT,
     CUTS,
     DISTANCE,
+    DROPS,
     FAILURE,
     FAILURES,
     LABEL,
@@ -142,17 +143,14 @@ class Ledger:
             if last is not None:
                 self._count(request, AFFINITY + FAILURE, request.role, f"{ALL}/{last}", arrived=True)
         bucket = latency_bucket(latency_ms)
-        answered = outcome in ANSWERS or outcome == LATE
-        if answered:
+        if outcome in ANSWERS or outcome == LATE:
             self._count(request, LATENCY, request.role, str(bucket))
         for slice_ in ("", *request.slices):
             levels = self._levels.get((request.exposure, slice_))
-            if levels is None:
+            if levels is None or outcome in DROPS:
                 continue
             edges = levels.stable if request.role is Role.STABLE else levels.candidate
-            level = level_of(edges, bucket)
-            if answered or (outcome in COMPARED_FAILURES and level == len(edges)):
-                self._arrived(request, LEVEL, str(level), [slice_])
+            self._arrived(request, LEVEL, str(level_of(edges, bucket)), [slice_])
 
     def _arrived(self, request: Request, metric: str, cell: str, slices: Iterable[str] | None = None) -> None:
         self._count(request, metric, request.role, cell, slices, arrived=True)

@@ -151,9 +151,9 @@ def test_counts_take_answers_and_complete_pairs_of_one_exposure_only() -> None:
 def test_a_count_only_judgement_asks_for_nothing() -> None:
     """Without gates nothing is promoted and nothing rolled back."""
     judgement = count_only(Evidence(), opened_by(1))
-    assert (False, False, None, "not judged") == (
+    assert (
         judgement.rollback,
         judgement.promote,
         judgement.invalid,
         judgement.reason,
-    )
+    ) == (False, False, None, "not judged")

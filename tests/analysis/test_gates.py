@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.analysis.evidence import Evidence
 from router.analysis.judge import judge
 from router.core.decisions import GateResult, Verdict
 from router.core.observations import (
@@ -156,11 +155,11 @@ def test_clearly_fine_passes_and_is_promoted(clear: Clear) -> None:
 def test_little_evidence_is_inconclusive(clear: Clear) -> None:
     """And says how much more it takes, or that the effect is at the margin."""
     judgement = judged(case_of(clear.gate), clear.unit)
-    assert (Verdict.INCONCLUSIVE, False, False) == (
+    assert (
         judgement.gates[0].verdict,
         judgement.promote,
         judgement.rollback,
-    )
+    ) == (Verdict.INCONCLUSIVE, False, False)
     assert "undecided" in judgement.gates[0].sentence
 
 
@@ -171,9 +170,9 @@ def test_no_evidence_is_inconclusive_and_says_why(clear: Clear, weight_bp: int, 
     """Without data nothing is ever promoted nor rolled back."""
     judgement = judged(case_of(clear.gate, exposures=[exposure(1, weight_bp)], keyed=keyed))
     (result,) = judgement.gates
-    assert (Verdict.INCONCLUSIVE, False, False) == (result.verdict, judgement.promote, judgement.rollback)
+    assert (result.verdict, judgement.promote, judgement.rollback) == (Verdict.INCONCLUSIVE, False, False)
     assert "not measured here: " in result.sentence
-    assert (True, None, None) == (result.log_e_harm <= 0, result.estimate, result.more_requests)
+    assert (result.log_e_harm <= 0, result.estimate, result.more_requests) == (True, None, None)
 
 
 @EACH
@@ -184,7 +183,7 @@ def test_a_gate_of_a_slice_sees_its_slice_only(clear: Clear) -> None:
     moved = {key._replace(slice="user=new"): number for key, number in clear.harmful.items()}
     overall = result_of(sliced, clear.harmful, exposures=[one])
     inside = result_of(sliced, dict(clear.fine) | moved, exposures=[one])
-    assert (Verdict.INCONCLUSIVE, Verdict.FAIL) == (overall.verdict, inside.verdict)
+    assert (overall.verdict, inside.verdict) == (Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 @EACH
@@ -250,7 +249,7 @@ def test_as_many_more_as_forecast_make_it_pass(clear: Clear) -> None:
     assert more is not None
     units = more / units_of(clear)
     assert 0.8 * (needed - 1 - now) <= units <= 1.2 * (needed - now)
-    assert 0 == result_of(clear.gate, clear.fine).more_requests
+    assert result_of(clear.gate, clear.fine).more_requests == 0
 
 
 def passes(clear: Clear, number: int) -> bool:
@@ -271,7 +270,7 @@ def units_of(clear: Clear) -> int:
 def test_no_forecast_is_given_where_the_effect_is_at_the_margin() -> None:
     """More of the same would never do."""
     result = result_of(ERRORS, failures(HALF, (1_000, 10), (1_000, 15)))
-    assert (Verdict.INCONCLUSIVE, None) == (result.verdict, result.more_requests)
+    assert (result.verdict, result.more_requests) == (Verdict.INCONCLUSIVE, None)
 
 
 # -- In which exposure a gate can say what -----------------------------------------------------------------------------
@@ -281,14 +280,14 @@ def test_where_the_candidate_serves_nobody_copies_tell_who_fails() -> None:
     """In the shadow step the error gate fails and passes by copied requests."""
     harmful = result_of(ERRORS, copies(SHADOW, {"fine/fine": 900, "fine/fail": 100}), exposures=[SHADOW])
     fine = result_of(ERRORS, copies(SHADOW, {"fine/fine": 9_990, "fail/fail": 10}), exposures=[SHADOW])
-    assert (Verdict.FAIL, Verdict.PASS) == (harmful.verdict, fine.verdict)
+    assert (harmful.verdict, fine.verdict) == (Verdict.FAIL, Verdict.PASS)
 
 
 def test_an_absolute_limit_of_errors_counts_copies_in_the_shadow_step() -> None:
     """The same with a `max`, of the candidate alone."""
     harmful = result_of(FEW_ERRORS, copies(SHADOW, {"fine/fine": 900, "fail/fail": 100}), exposures=[SHADOW])
     fine = result_of(FEW_ERRORS, copies(SHADOW, {"fine/fine": 9_990, "fine/fail": 10}), exposures=[SHADOW])
-    assert (Verdict.FAIL, Verdict.PASS) == (harmful.verdict, fine.verdict)
+    assert (harmful.verdict, fine.verdict) == (Verdict.FAIL, Verdict.PASS)
 
 
 def test_no_increase_at_all_is_judged_in_the_shadow_step_too() -> None:
@@ -307,7 +306,7 @@ def test_copies_do_not_count_where_the_candidate_serves() -> None:
 def test_latency_of_copies_is_not_judged() -> None:
     """They do not run under the load of live requests."""
     result = result_of(LATENCY_GATE, copies(SHADOW, {"fine/fine": 1_000}), exposures=[SHADOW])
-    assert (Verdict.INCONCLUSIVE, 0.0) == (result.verdict, result.log_e_harm)
+    assert (result.verdict, result.log_e_harm) == (Verdict.INCONCLUSIVE, 0.0)
     assert "not measured here: copies do not run under the load of live requests" in result.sentence
 
 
@@ -316,7 +315,7 @@ def test_latency_without_frozen_thresholds_is_not_judged() -> None:
     bare = exposure(1, frozen=False)
     counters = latencies([LATENCY_GATE], bare, spread_ms(2_000), spread_ms(2_000, 5.0))
     result = result_of(LATENCY_GATE, counters, exposures=[bare])
-    assert (Verdict.INCONCLUSIVE, 0.0, 0.0) == (result.verdict, result.log_e_harm, result.log_e_proof)
+    assert (result.verdict, result.log_e_harm, result.log_e_proof) == (Verdict.INCONCLUSIVE, 0.0, 0.0)
     assert "not measured here: stable's quantiles were not known when this exposure opened" in result.sentence
 
 
@@ -342,7 +341,7 @@ def test_slack_lets_a_fast_model_be_a_little_slower() -> None:
         result_of(gate, latencies([gate], HALF, spread_ms(10_000), [ms + 1.5 for ms in spread_ms(10_000)])).verdict
         for gate in (default, LATENCY_GATE)
     ]
-    assert [Verdict.PASS, Verdict.FAIL] == verdicts
+    assert verdicts == [Verdict.PASS, Verdict.FAIL]
 
 
 @EACH
@@ -353,11 +352,11 @@ def test_at_all_traffic_only_what_needs_no_stable_request_is_judged(clear: Clear
         result_of(clear.gate, counters, exposures=[ALL_TRAFFIC]) for counters in (clear.harmful, clear.fine)
     )
     if comparative:
-        assert (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE) == (harmful.verdict, fine.verdict)
-        assert (0.0, 0.0) == (harmful.log_e_harm, fine.log_e_proof)
+        assert (harmful.verdict, fine.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+        assert (harmful.log_e_harm, fine.log_e_proof) == (0.0, 0.0)
         assert "the candidate serves every request, so there is nothing to compare it with" in fine.sentence
     else:
-        assert (Verdict.FAIL, Verdict.PASS) == (harmful.verdict, fine.verdict)
+        assert (harmful.verdict, fine.verdict) == (Verdict.FAIL, Verdict.PASS)
 
 
 def test_harm_is_asked_of_all_exposures_and_proof_of_the_present_one() -> None:
@@ -458,7 +457,7 @@ def test_proof_comes_from_the_oldest_cut_only(gate: GateSpec) -> None:
     recent = {key: n for key, n in clear.fine.items() if key.metric in metrics}
     older = {key: n for key, n in clear.fine.items() if key.metric not in metrics}
     assert result_of(gate, clear.fine).log_e_proof == result_of(gate, older).log_e_proof
-    assert 0.0 == result_of(gate, recent).log_e_proof
+    assert result_of(gate, recent).log_e_proof == 0.0
     assert Verdict.INCONCLUSIVE is result_of(gate, recent).verdict
 
 
@@ -471,7 +470,7 @@ def test_a_copy_that_is_missing_or_cannot_be_compared_is_no_harm_and_no_proof() 
         paired(HALF, PAIR, {BOTH: 1_030}) | paired(HALF, AGREEMENT, {"same": 1_000, "not_compared": 30}),
     ):
         result = result_of(DISAGREEMENT, agreed | cells)
-        assert (Verdict.INCONCLUSIVE, True) == (result.verdict, result.log_e_harm <= 0)
+        assert (result.verdict, result.log_e_harm <= 0) == (Verdict.INCONCLUSIVE, True)
     assert Verdict.PASS is result_of(DISAGREEMENT, agreed).verdict
 
 
@@ -488,7 +487,7 @@ def test_an_impossible_outcome_is_certain_harm() -> None:
     """At a limit of 0 the first disagreement refutes, and reports hold a finite number."""
     never = replace(DISAGREEMENT, maximum=0.0)
     clean, one = result_of(never, agreements(HALF, 1_000, 0)), result_of(never, agreements(HALF, 1_000, 1))
-    assert (Verdict.INCONCLUSIVE, 0.0) == (clean.verdict, clean.log_e_harm)
+    assert (clean.verdict, clean.log_e_harm) == (Verdict.INCONCLUSIVE, 0.0)
     assert Verdict.FAIL is one.verdict
     assert math.isfinite(one.log_e_harm)
 
@@ -497,7 +496,7 @@ def test_a_margin_of_zero_is_passed_by_a_better_candidate_only() -> None:
     """An equal one can never be told from one that is worse by nothing."""
     equal = result_of(NO_MORE_ERRORS, failures(HALF, (100_000, 1_000), (100_000, 1_000)))
     better = result_of(NO_MORE_ERRORS, failures(HALF, (100_000, 1_000), (100_000, 500)))
-    assert (Verdict.INCONCLUSIVE, Verdict.PASS) == (equal.verdict, better.verdict)
+    assert (equal.verdict, better.verdict) == (Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
 def test_with_a_margin_of_zero_failures_of_equal_rates_are_no_harm() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.analysis import families
+from router.analysis.eprocess import Floats
 from router.analysis.evidence import Evidence
 from router.analysis.judge import Case, judge, level_of, measure_of_ratios, strongest, weights_of
 from router.core.decisions import FORMULA, Counts, GateResult, Judgement, Verdict
@@ -84,14 +85,14 @@ def test_a_first_attempt_may_be_sure_where_a_third_is_not_yet() -> None:
     """Of harm and of its absence."""
     harm = next(failing(n) for n in range(100) if judged(case_of(ERRORS), failing(n)).rollback)
     proof = next(failing(0, 0, n) for n in range(0, 2_000, 20) if judged(case_of(ERRORS), failing(0, 0, n)).promote)
-    assert [(True, False), (False, False)] == [asks(judged(case_of(ERRORS, attempt=n), harm)) for n in (1, 3)]
-    assert [(False, True), (False, False)] == [asks(judged(case_of(ERRORS, attempt=n), proof)) for n in (1, 3)]
+    assert [asks(judged(case_of(ERRORS, attempt=n), harm)) for n in (1, 3)] == [(True, False), (False, False)]
+    assert [asks(judged(case_of(ERRORS, attempt=n), proof)) for n in (1, 3)] == [(False, True), (False, False)]
 
 
 def test_weights_of_enforced_gates_sum_to_one() -> None:
     """A gate on trial has the share that it would have, and takes none."""
     gates = [replace(ERRORS, weight=3.0), DISAGREEMENT, replace(ACCURACY, dry_run=True, weight=4.0)]
-    assert [0.75, 0.25, 0.5] == weights_of(gates).tolist()
+    assert weights_of(gates).tolist() == [0.75, 0.25, 0.5]
 
 
 def test_a_gate_of_more_weight_fails_by_less_evidence() -> None:
@@ -154,11 +155,11 @@ def test_a_gate_on_trial_never_decides() -> None:
     trial = replace(DISAGREEMENT, dry_run=True)
     bad = failures(HALF, (10_000, 10), (10_000, 10)) | agreements(HALF, 10_000, 5_000)
     with_trial, without = judged(case_of(ERRORS, trial), bad), judged(case_of(ERRORS), bad)
-    assert [Verdict.PASS, Verdict.FAIL] == verdicts(with_trial)
-    assert [True, False] == [result.enforced for result in with_trial.gates]
+    assert verdicts(with_trial) == [Verdict.PASS, Verdict.FAIL]
+    assert [result.enforced for result in with_trial.gates] == [True, False]
     assert (asks(without), without.log_e, without.reason) == (asks(with_trial), with_trial.log_e, with_trial.reason)
     assert without.gates[0] == with_trial.gates[0]
-    assert (False, True) == asks(with_trial)
+    assert asks(with_trial) == (False, True)
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=5))
@@ -166,7 +167,7 @@ def test_a_gate_on_trial_never_decides() -> None:
 def test_rollback_and_promotion_are_never_asked_for_together(counts: Sequence[int]) -> None:
     """Whatever the counters."""
     for n in counts:
-        assert (True, True) != asks(judged(case_of(*TWO_GATES), failing(n, 40 - n, 300)))
+        assert asks(judged(case_of(*TWO_GATES), failing(n, 40 - n, 300))) != (True, True)
 
 
 # -- Promotion ---------------------------------------------------------------------------------------------------------
@@ -175,25 +176,25 @@ def test_rollback_and_promotion_are_never_asked_for_together(counts: Sequence[in
 def test_every_enforced_gate_must_pass_for_promotion() -> None:
     """One that is undecided holds it."""
     some = failures(HALF, (20_000, 20), (20_000, 20)) | agreements(HALF, 50, 0)
-    assert [Verdict.PASS, Verdict.INCONCLUSIVE] == verdicts(judged(case_of(*TWO_GATES), some))
-    assert (False, False) == asks(judged(case_of(*TWO_GATES), some))
-    assert (False, True) == asks(judged(case_of(*TWO_GATES), FINE))
+    assert verdicts(judged(case_of(*TWO_GATES), some)) == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert asks(judged(case_of(*TWO_GATES), some)) == (False, False)
+    assert asks(judged(case_of(*TWO_GATES), FINE)) == (False, True)
 
 
 def test_a_step_may_ask_for_some_gates_only() -> None:
     """Those must pass; harm of any gate still counts."""
     some = failures(HALF, (20_000, 20), (20_000, 20))
     case = case_of(*TWO_GATES, step_gates=("few errors",))
-    assert (False, True) == asks(judged(case, some))
-    assert (True, False) == asks(judged(case, some | agreements(HALF, 10_000, 5_000)))
-    assert (False, False) == asks(judged(case_of(*TWO_GATES, step_gates=("disagreement",)), some))
+    assert asks(judged(case, some)) == (False, True)
+    assert asks(judged(case, some | agreements(HALF, 10_000, 5_000))) == (True, False)
+    assert asks(judged(case_of(*TWO_GATES, step_gates=("disagreement",)), some)) == (False, False)
 
 
 def test_without_enforced_gates_nothing_is_promoted() -> None:
     """Nobody has said what would be good enough."""
     for case in (case_of(), case_of(replace(ERRORS, dry_run=True))):
         judgement = judged(case, FINE)
-        assert ((False, False), 0.0, None) == (asks(judgement), judgement.log_e, judgement.harm)
+        assert (asks(judgement), judgement.log_e, judgement.harm) == ((False, False), 0.0, None)
         assert judgement.reason == "nothing is judged: no gate is enforced"
 
 
@@ -208,7 +209,7 @@ def test_without_data_nothing_is_asked_for(weight_bp: int, *, keyed: bool) -> No
 
 def test_data_of_an_earlier_exposure_does_not_promote() -> None:
     """Proof is asked of the present one, as traffic may matter."""
-    assert (False, False) == asks(judged(case_of(*TWO_GATES, exposures=[HALF, exposure(2)]), FINE))
+    assert asks(judged(case_of(*TWO_GATES, exposures=[HALF, exposure(2)]), FINE)) == (False, False)
 
 
 # -- Evidence of harm that holds the next step -------------------------------------------------------------------------
@@ -233,18 +234,20 @@ def test_a_judgement_names_its_formula_levels_and_counts() -> None:
     judgement = judged(case_of(*TWO_GATES), FINE)
     assert (FORMULA, Counts(20_000, 20_000, 10_000)) == (judgement.formula, judgement.counts)
     assert math.isclose(math.log(200), judgement.rollback_at)
-    assert ["few errors", "disagreement"] == [result.gate for result in judgement.gates]
+    assert [result.gate for result in judgement.gates] == ["few errors", "disagreement"]
 
 
 def test_a_result_holds_every_number_behind_it() -> None:
     """Estimate, limits, both log e-values with their levels, the rule that fired, and the counts."""
     result = judged(case_of(ERRORS), failures(HALF, (10_000, 20), (10_000, 300))).gates[0]
-    assert (0.005, 0.0025, 0.028) == (result.margin, result.tolerance, round(result.estimate or 0, 6))
+    assert (result.margin, result.tolerance, round(result.estimate or 0, 6)) == (0.005, 0.0025, 0.028)
     assert result.log_e_harm >= result.harm_at
     assert result.log_e_proof < result.proof_at
     assert result.rule == "log_e_harm >= harm_at"
-    assert {"stable_requests": 10_000, "stable_events": 20, "stable_unknown": 0, "candidate_requests": 10_000,
-            "candidate_events": 300, "candidate_unknown": 0} == dict(result.counts)  # fmt: skip
+    assert dict(result.counts) == {
+        "stable_requests": 10_000, "stable_events": 20, "stable_unknown": 0,
+        "candidate_requests": 10_000, "candidate_events": 300, "candidate_unknown": 0,
+    }  # fmt: skip
 
 
 def test_a_rollback_names_the_gate_of_the_largest_term() -> None:
@@ -289,7 +292,7 @@ def test_ratios_may_be_measured_earlier() -> None:
     mixed = judge(case, Evidence(new | FINE), earlier)
     assert judge(case, Evidence(old | FINE)).gates[1:] == mixed.gates[1:]
     assert judge(case, Evidence(new | FINE)).gates[0] == mixed.gates[0]
-    assert ["f1 floor", "f1 loss"] == [one.gate.name for one in earlier]
+    assert [one.gate.name for one in earlier] == ["f1 floor", "f1 loss"]
 
 
 @given(history=histories(exposures=1), order=st.permutations(GATES[:-2]))
@@ -311,16 +314,16 @@ def test_the_order_of_gates_changes_nothing_but_the_order(
 def test_a_statistic_that_is_not_a_number_is_an_error(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither FAIL nor PASS: the gate says nothing, promotes nothing, and rolls nothing back."""
 
-    def broken(self: families.Limit, *_: object) -> np.ndarray:  # type: ignore[type-arg]
-        shape = (len(self._gates), 1, 1) if question == "harm" else (len(self._gates), 1)  # noqa: SLF001
+    def broken(self: families.Limit, *_: object) -> Floats:
+        shape = (len(self._gates), 1, 1) if question == "harm" else (len(self._gates), 1)
         return np.full(shape, np.nan)
 
     monkeypatch.setattr(families.Limit, question, broken)
     for counters in (FINE, FINE | agreements(HALF, 10_000, 5_000)):
         judgement = judged(case_of(ERRORS, DISAGREEMENT), counters, detail=False)
-        assert [Verdict.PASS, Verdict.ERROR] == verdicts(judgement)
-        assert (False, False) == asks(judgement)
-        assert (0.0, 0.0) == (judgement.gates[1].log_e_harm, judgement.gates[1].log_e_proof)
+        assert verdicts(judgement) == [Verdict.PASS, Verdict.ERROR]
+        assert asks(judgement) == (False, False)
+        assert (judgement.gates[1].log_e_harm, judgement.gates[1].log_e_proof) == (0.0, 0.0)
         assert judgement.gates[1].rule == "a statistic is not a number"
         assert math.isfinite(judgement.log_e)
 
@@ -329,7 +332,7 @@ def test_an_error_of_one_gate_does_not_hide_the_harm_of_another(monkeypatch: pyt
     """It counts as e = 1."""
     monkeypatch.setattr(families.Limit, "harm", lambda self: np.full((len(self._gates), 1, 1), np.nan))
     judgement = judged(case_of(ERRORS, DISAGREEMENT), failing(300))
-    assert ([Verdict.FAIL, Verdict.ERROR], True) == (verdicts(judgement), judgement.rollback)
+    assert (verdicts(judgement), judgement.rollback) == ([Verdict.FAIL, Verdict.ERROR], True)
 
 
 @given(history=histories(), keyed=st.booleans())
@@ -354,7 +357,7 @@ def test_broken_bookkeeping_takes_rollback_and_promotion_away() -> None:
     for counters in (FINE, failing(300)):
         wrong = {**counters, CounterKey(1, STARTED, "", "candidate", "all"): 0}
         judgement = judged(case_of(ERRORS), wrong)
-        assert (False, False) == asks(judgement)
+        assert asks(judgement) == (False, False)
         assert judgement.invalid is not None
         assert judgement.reason == f"the evidence is not valid: {judgement.invalid}"
 
@@ -392,17 +395,17 @@ def test_a_heavy_user_counts_once() -> None:
     by_request, by_user = (
         judge(case_of(ERRORS, keyed=keyed), evidence_of(history, [HALF], keyed=keyed)) for keyed in (False, True)
     )
-    assert ([True, False], 1) == (
+    assert (
         [by_request.rollback, by_user.rollback],
         dict(by_user.gates[0].counts)["candidate_events"],
-    )
+    ) == ([True, False], 1)
 
 
 def test_keys_are_counted_over_all_replicas() -> None:
     """They share what they have seen, so a user whom another replica has served is not new."""
     seen = Seen()
     firsts = [seen.first("started", "user", number) for number in (1, 1, 3, 2, 3, 4)]
-    assert [0, None, 1, 1, None, 3] == firsts
+    assert firsts == [0, None, 1, 1, None, 3]
 
 
 @pytest.mark.parametrize("gate", [ERRORS, NO_MORE_ERRORS, FEW_ERRORS, LATENCY_GATE], ids=lambda gate: gate.name)

@@ -53,7 +53,7 @@ from tests.analysis.cases import (
 from tests.analysis.ledger import Ledger, paired, served
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=60)
-ENDS = [*Outcome, LATE]
+ENDS: list[str] = [*Outcome, LATE]
 ON_DIGIT_8 = replace(ERRORS, name="errors of 8", slice="digit=8")
 TWO = [exposure(1, 1_000), exposure(2, 5_000)]
 THREE = [*TWO, exposure(3, 5_000)]
@@ -93,13 +93,13 @@ def test_one_end_is_one_event_one_other_or_one_unknown(end: str, role: Role) -> 
     asked = reading(Evidence(served(HALF, role, {end: 1})))
     assert compared == numbers(asked.outcomes([ERRORS], role))
     assert absolute == numbers(asked.outcomes([ERRORS], role, absolute=True))
-    assert (0, 0, 0) == numbers(asked.outcomes([ERRORS], role.other))
+    assert numbers(asked.outcomes([ERRORS], role.other)) == (0, 0, 0)
 
 
 def test_what_has_started_and_not_ended_is_unknown() -> None:
     """In flight, or lost with its replica: nobody knows which."""
     asked = reading(Evidence(served(HALF, Role.STABLE, {"ok": 7, "reset": 2}, open_=3)))
-    assert (2, 7, 3) == numbers(asked.outcomes([ERRORS], Role.STABLE))
+    assert numbers(asked.outcomes([ERRORS], Role.STABLE)) == (2, 7, 3)
 
 
 def test_a_slice_is_read_by_itself() -> None:
@@ -110,7 +110,7 @@ def test_a_slice_is_read_by_itself() -> None:
         Planned(0, 1, Role.STABLE, outcome="timeout"),
     ]
     arm = reading(evidence_of(history, [HALF])).outcomes([ERRORS, ON_DIGIT_8], Role.STABLE)
-    assert [[2, 1], [1, 1]] == np.stack([arm.events, arm.rest], axis=-1)[:, -1, 0].tolist()
+    assert np.stack([arm.events, arm.rest], axis=-1)[:, -1, 0].tolist() == [[2, 1], [1, 1]]
 
 
 # -- Cuts in time ------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_a_request_in_flight_is_at_no_cut_older_than_itself() -> None:
     ledger = Ledger([HALF])
     ledger.start(100.0, HALF, Role.STABLE)
     arm = reading(Evidence(ledger.counters(102.0))).outcomes([ERRORS], Role.STABLE)
-    assert [1, 1, 0, 0] == arm.unknown[0, :, 0].tolist()
+    assert arm.unknown[0, :, 0].tolist() == [1, 1, 0, 0]
 
 
 def test_an_end_after_the_timeout_is_still_counted_at_every_cut() -> None:
@@ -200,14 +200,14 @@ def test_a_key_that_comes_again_counts_once_in_an_exposure() -> None:
     """A thousand requests of one user are one unit."""
     history = [Planned(1 + i / 1_000, 1, Role.CANDIDATE, "heavy", outcome="reset") for i in range(1_000)]
     arm = reading(evidence_of(history, [HALF], keyed=True), keyed=True).outcomes([ERRORS], Role.CANDIDATE)
-    assert (1, 0) == (arm.events[0, -1, 0, 0], arm.unknown[0, -1, 0, 0])
+    assert (arm.events[0, -1, 0, 0], arm.unknown[0, -1, 0, 0]) == (1, 0)
 
 
 def test_a_request_in_flight_may_yet_be_its_keys_first_failure() -> None:
     """So all that is in flight is unknown, whether or not its key has been seen."""
     history = [Planned(1, 1, Role.STABLE, "a"), Planned(2, 1, Role.STABLE, "a", ends_after_s=None)]
     arm = reading(evidence_of(history, [HALF], keyed=True), keyed=True).first_failures([ERRORS], Role.STABLE)
-    assert (0, 1) == (arm.events[0, -1, 0, 0], arm.unknown[0, -1, 0, 0])
+    assert (arm.events[0, -1, 0, 0], arm.unknown[0, -1, 0, 0]) == (0, 1)
 
 
 def test_with_keys_pairs_and_labels_are_those_of_a_keys_first() -> None:
@@ -257,7 +257,7 @@ def test_levels_tell_for_each_gate_who_is_beyond_its_thresholds(history: Sequenc
         ):
             for edge, arms in ((harm, slow[role].for_harm), (proof, slow[role].for_proof)):
                 assert beyond(edge, answered, role, gate.slice) == arms[q].events[j, -1, 0]
-                assert 0 == arms[q].unknown[j, -1, 0]
+                assert arms[q].unknown[j, -1, 0] == 0
 
 
 def test_without_frozen_thresholds_nothing_is_fast_and_nothing_slow() -> None:
@@ -268,24 +268,24 @@ def test_without_frozen_thresholds_nothing_is_fast_and_nothing_slow() -> None:
     limits = [thresholds_of([LATENCY_GATE], one) for one in exposures]
     slow = reading(evidence_of(history, exposures, [LATENCY_GATE]), exposures).slow([LATENCY_GATE], limits)
     arm = slow[Role.STABLE].for_harm[0]
-    assert ([1, 0], [1, 0]) == (arm.events[0, -1].tolist(), arm.all[0, -1].tolist())
+    assert (arm.events[0, -1].tolist(), arm.all[0, -1].tolist()) == ([1, 0], [1, 0])
 
 
 @pytest.mark.parametrize(
     ("outcome", "latency_ms", "expected"),
     [
         (Outcome.CANCELLED, 1_000.0, (1, 0, 0)),
-        (Outcome.CANCELLED, 15.0, (0, 0, 1)),
+        (Outcome.CANCELLED, 1.0, (0, 1, 0)),
         (Outcome.TIMEOUT, 30_000.0, (1, 0, 0)),
-        (Outcome.RESET, 1.0, (0, 0, 1)),
+        (Outcome.RESET, 1.0, (0, 1, 0)),
         (Outcome.SHED, 1_000.0, (0, 0, 1)),
         (Outcome.HTTP_ERROR, 1.0, (0, 1, 0)),
     ],
 )
-def test_without_an_answer_only_a_wait_beyond_all_edges_is_slow(
+def test_an_end_without_an_answer_is_slow_if_it_was_waited_for_too_long(
     outcome: Outcome, latency_ms: float, expected: tuple[int, int, int]
 ) -> None:
-    """A client that gave up after the threshold has waited too long; one that gave up before might have been served."""
+    """A client that gave up after the threshold has waited too long; what we gave up ourselves is not known."""
     history = [Planned(1, 1, Role.CANDIDATE, outcome=outcome, latency_ms=latency_ms)]
     asked = reading(evidence_of(history, [HALF], [LATENCY_GATE]))
     slow = asked.slow([LATENCY_GATE], [thresholds_of([LATENCY_GATE], HALF)])
@@ -303,21 +303,21 @@ def disagreements(counters: dict[CounterKey, int], gate: GateSpec = DISAGREEMENT
 def test_compared_pairs_differ_or_agree_and_others_are_unknown() -> None:
     """Complete but not comparable pairs may be either."""
     cells = paired(HALF, AGREEMENT, {"same": 6, "different": 3, "not_compared": 2})
-    assert (3, 6, 2) == disagreements(cells | paired(HALF, PAIR, {BOTH: 11}))
+    assert disagreements(cells | paired(HALF, PAIR, {BOTH: 11})) == (3, 6, 2)
 
 
 @pytest.mark.parametrize("cell", [*(f"candidate:{end}" for end in Outcome if not end.is_answer), LOST])
 def test_a_copy_without_the_candidates_answer_is_unknown(cell: str) -> None:
     """Whatever the reason, our own doing included: once it was selected it counts."""
     assert cell in MISSING_CANDIDATE
-    assert (0, 0, 1) == disagreements(paired(HALF, PAIR, {cell: 1}))
+    assert disagreements(paired(HALF, PAIR, {cell: 1})) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("end", [end for end in Outcome if not end.is_answer])
 def test_a_copy_without_stables_answer_is_no_pair(end: Outcome) -> None:
     """What stable answers is decided without the candidate, so leaving it out is fair."""
     counters = paired(HALF, PAIR, {f"stable:{end}": 1}) | paired(HALF, AGREEMENT, {"not_compared": 1})
-    assert (0, 0, 0) == disagreements(counters)
+    assert disagreements(counters) == (0, 0, 0)
 
 
 def test_a_gate_with_its_own_distance_counts_pairs_beyond_it() -> None:
@@ -330,7 +330,7 @@ def test_a_gate_with_its_own_distance_counts_pairs_beyond_it() -> None:
     }
     asked = reading(Evidence(counters)).disagreements([FAR_APART, DISAGREEMENT, replace(FAR_APART, beyond=0.5)])
     found = np.stack([asked.events, asked.rest, asked.unknown], axis=-1)[:, 0, 0]
-    assert [[4, 5, 1], [9, 1, 0], [0, 9, 1]] == found.tolist()
+    assert found.tolist() == [[4, 5, 1], [9, 1, 0], [0, 9, 1]]
 
 
 @given(histories(exposures=1))
@@ -351,7 +351,7 @@ def test_copied_failures_are_booked_for_the_candidate_as_harm_and_against_it_as_
     ]
     found = reading(evidence_of(history, [HALF])).copied_failures([ERRORS])
     # For harm stable fails in 6 of 9 and the candidate in 3, for proof 3 and 6.
-    assert ([4, 4, 1], [1, 4, 4]) == (found.for_harm[0, 0, 0].tolist(), found.for_proof[0, 0, 0].tolist())
+    assert (found.for_harm[0, 0, 0].tolist(), found.for_proof[0, 0, 0].tolist()) == ([4, 4, 1], [1, 4, 4])
 
 
 # -- Labels ------------------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_labels_say_who_was_right_overall_and_for_one_class() -> None:
     labels = [("8", "8", "8"), ("8", "8", "1"), ("8", "1", "8"), ("8", "1", "3"), ("1", "8", "1"), ("1", "1", "1")]
     history = [Planned(1, 1, Role.STABLE, other=Outcome.OK, same=a == b, label=(y, a, b)) for y, a, b in labels]
     asked = reading(evidence_of(history, [HALF])).right_answers([ACCURACY, RECALL, replace(RECALL, label="7")])
-    assert [[1, 2, 1, 2], [1, 1, 1, 1], [0, 0, 0, 0]] == asked[:, 0, 0].tolist()
+    assert asked[:, 0, 0].tolist() == [[1, 2, 1, 2], [1, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_joint_cells_follow_truth_stable_and_candidate() -> None:
@@ -370,14 +370,14 @@ def test_joint_cells_follow_truth_stable_and_candidate() -> None:
     labels = [("8", "8", "1"), ("1", "8", "8"), ("1", "1", "8"), ("1", "8", "3")]
     history = [Planned(1, 1, Role.STABLE, other=Outcome.OK, same=a == b, label=(y, a, b)) for y, a, b in labels]
     cells = reading(evidence_of(history, [HALF])).joint_cells([RECALL])[0, 0, 0]
-    assert [0, 1, 1, 1, 0, 0, 1, 0] == cells.tolist()
+    assert cells.tolist() == [0, 1, 1, 1, 0, 0, 1, 0]
 
 
 def test_our_own_drops_are_counted_by_exposure() -> None:
     """Shed, waited too long in our queue, too large; not what clients gave up."""
     ends = {"shed": 1, "queue_timeout": 2, "oversize": 4, "cancelled": 8, "ok": 16}
     counters = served(TWO[1], Role.STABLE, ends)
-    assert [0, 7] == reading(Evidence(counters), TWO).dropped(Role.STABLE).tolist()
+    assert reading(Evidence(counters), TWO).dropped(Role.STABLE).tolist() == [0, 7]
 
 
 def test_the_histogram_is_of_the_present_exposure() -> None:
@@ -386,12 +386,12 @@ def test_the_histogram_is_of_the_present_exposure() -> None:
     for keyed in (False, True):
         asked = reading(evidence_of(history, TWO, keyed=keyed), TWO, keyed=keyed)
         histogram = asked.histogram([LATENCY_GATE], Role.STABLE)
-        assert (1, 1) == (histogram[0, 0], histogram.sum())
+        assert (histogram[0, 0], histogram.sum()) == (1, 1)
 
 
 def test_what_was_never_counted_reads_as_zero() -> None:
     """No evidence is no error."""
     asked = reading(Evidence(), TWO)
-    assert 0 == asked.outcomes([ERRORS, ON_DIGIT_8], Role.STABLE).all.sum()
-    assert 0 == asked.disagreements([DISAGREEMENT, FAR_APART]).all.sum()
+    assert asked.outcomes([ERRORS, ON_DIGIT_8], Role.STABLE).all.sum() == 0
+    assert asked.disagreements([DISAGREEMENT, FAR_APART]).all.sum() == 0
     assert (STARTED, OUTCOME) == ("started", "outcome")

@@ -58,7 +58,7 @@ def test_a_frozen_quantile_is_within_a_bucket_of_the_true_one() -> None:
 def test_a_quantile_needs_its_number_of_answers(name: str, quantile: float) -> None:
     """One fewer, and it is left out."""
     enough = FEWEST[quantile]
-    assert [True, False] == [name in frozen(answers(TWO, {100: n})) for n in (enough, enough - 1)]
+    assert [name in frozen(answers(TWO, {100: n})) for n in (enough, enough - 1)] == [True, False]
 
 
 def test_at_least_ten_answers_lie_beyond_a_frozen_quantile() -> None:
@@ -74,12 +74,12 @@ def test_the_latest_exposure_that_knows_a_quantile_gives_it() -> None:
 
 def test_only_exposures_of_the_rollout_until_now_count() -> None:
     """What another exposure has counted is not asked."""
-    assert {} == frozen(answers(exposure(3), {100: 1_000}))
+    assert frozen(answers(exposure(3), {100: 1_000})) == {}
 
 
 def test_the_candidates_answers_do_not_count() -> None:
     """Otherwise a slow candidate would set its own standard."""
-    assert {} == frozen(answers(TWO, {100: 1_000}, Role.CANDIDATE))
+    assert frozen(answers(TWO, {100: 1_000}, Role.CANDIDATE)) == {}
 
 
 def test_each_slice_with_a_latency_gate_has_its_own() -> None:
@@ -94,7 +94,7 @@ def test_each_slice_with_a_latency_gate_has_its_own() -> None:
 
 def test_without_a_latency_gate_nothing_is_frozen() -> None:
     """Nobody asks."""
-    assert () == freeze_thresholds(Evidence(answers(TWO, {100: 1_000})), [TWO], [ERRORS])
+    assert freeze_thresholds(Evidence(answers(TWO, {100: 1_000})), [TWO], [ERRORS]) == ()
 
 
 def test_a_stable_model_beyond_the_last_edge_has_no_latency_to_defend() -> None:

@@ -114,9 +114,9 @@ def test_more_than_a_twentieth_of_copies_without_an_answer_are_too_many(cell: st
 
 def test_a_few_missing_copies_are_no_reason() -> None:
     """Nineteen are too few to tell, twenty are not."""
-    assert [None, True] == [
+    assert [
         validity(paired(TWO, PAIR, {LOST: n})).reason and True for n in (19, 20)
-    ]  # fmt: skip
+    ] == [None, True]  # fmt: skip
 
 
 def test_missing_copies_are_those_of_the_present_exposure() -> None:

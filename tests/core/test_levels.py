@@ -90,7 +90,7 @@ def test_slack_is_added_to_the_candidates_thresholds() -> None:
 
 def test_two_milliseconds_are_the_default() -> None:
     """Of slack."""
-    assert 2.0 == GateSpec("latency", "latency", max_increase=0.1).slack_ms
+    assert GateSpec("latency", "latency", max_increase=0.1).slack_ms == 2.0
 
 
 def test_the_tolerance_is_half_of_the_margin_unless_it_is_set() -> None:
@@ -104,15 +104,15 @@ def test_the_tolerance_is_half_of_the_margin_unless_it_is_set() -> None:
 @pytest.mark.parametrize("known", [0, 1, 2])
 def test_without_all_three_quantiles_a_gate_has_no_threshold(known: int) -> None:
     """The minimum over the quantiles decides, so two of them decide nothing."""
-    assert () == thresholds(GATE, *[10.0] * known)
+    assert thresholds(GATE, *[10.0] * known) == ()
 
 
 def test_a_gate_takes_the_quantiles_of_its_slice() -> None:
     """Those of all requests are another matter."""
     sliced = replace(GATE, slice="digit=8")
-    assert 3 == len(thresholds(sliced, 1.0, 2.0, 3.0, slice_="digit=8"))
-    assert () == thresholds(sliced, 1.0, 2.0, 3.0)
-    assert () == thresholds(GATE, 1.0, 2.0, 3.0, slice_="digit=8")
+    assert len(thresholds(sliced, 1.0, 2.0, 3.0, slice_="digit=8")) == 3
+    assert thresholds(sliced, 1.0, 2.0, 3.0) == ()
+    assert thresholds(GATE, 1.0, 2.0, 3.0, slice_="digit=8") == ()
 
 
 def test_levels_hold_the_edges_of_all_gates_once_and_in_order() -> None:
@@ -127,7 +127,7 @@ def test_levels_hold_the_edges_of_all_gates_once_and_in_order() -> None:
 def test_without_thresholds_there_are_no_levels() -> None:
     """Every latency is then in level 0."""
     assert Levels() == levels_of([])
-    assert 0 == level_of((), LATENCY_BUCKETS)
+    assert level_of((), LATENCY_BUCKETS) == 0
 
 
 @given(st.lists(EDGES, unique=True).map(sorted), st.integers(0, LATENCY_BUCKETS))
@@ -142,12 +142,12 @@ def test_a_level_is_the_number_of_edges_that_a_latency_exceeds(edges: list[int],
 def test_an_answer_is_slow_iff_it_is_slower_than_the_edge(edge: int, step: float) -> None:
     """Just below and just above."""
     edge_ms = latency_edge_ms(edge)
-    assert 0 == level_of((edge,), latency_bucket(edge_ms * (1 - step)))
-    assert 1 == level_of((edge,), latency_bucket(edge_ms * (1 + step)))
+    assert level_of((edge,), latency_bucket(edge_ms * (1 - step))) == 0
+    assert level_of((edge,), latency_bucket(edge_ms * (1 + step))) == 1
 
 
 def test_a_threshold_beyond_the_last_edge_is_exceeded_by_nothing() -> None:
     """A stable model slower than 1,000 s."""
     found = one(GATE, 1e9)
     assert Threshold(LATENCY_BUCKETS, LATENCY_BUCKETS, LATENCY_BUCKETS) == found
-    assert 0 == level_of((found.proof,), latency_bucket(1e12))
+    assert level_of((found.proof,), latency_bucket(1e12)) == 0

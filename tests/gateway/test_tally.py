@@ -98,9 +98,9 @@ def test_without_frozen_thresholds_there_are_no_levels() -> None:
 def test_pairs_are_counted_by_what_is_missing_who_failed_and_how_far_they_are_apart() -> None:
     """The four views of one pair, and the pair that got lost on its way."""
     counted = tally()
-    counted.pair("both", "different", f"{End.FINE}/{End.FAIL}", 12)
-    counted.pair("candidate:timeout", "not_compared", f"{End.FINE}/{End.FAIL}", None)
-    counted.lose_pair()
+    counted.pairs.add("both", "different", f"{End.FINE}/{End.FAIL}", 12)
+    counted.pairs.add("candidate:timeout", "not_compared", f"{End.FINE}/{End.FAIL}", None)
+    counted.pairs.lose()
     assert numbers(counted, 1.0, "pair", "pair") == {"both": 1, "candidate:timeout": 1, "lost": 1}
     assert numbers(counted, 1.0, "agreement", "pair") == {"different": 1, "not_compared": 1}
     assert numbers(counted, 1.0, "pair_failure", "pair") == {"fine/fail": 2}

@@ -1,0 +1,151 @@
+"""First events of affinity keys: counted once over all replicas, because the store says who came first.
+
+A user whose requests all go to one side is one unit of evidence, however many requests come (statistics.md rule 4).
+This worker asks about a key once for each exposure and metric; the store's bitmap decides among replicas. Nothing waits
+for that: what is asked about carries its own end, and is counted when the answer comes. If the answer is lost the key
+counts for nobody, which costs evidence and never its validity.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from router.core.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from router.core.observations import Outcome
+    from router.core.ports import RecordStore
+    from router.core.traffic import Role
+    from router.gateway.table import Standing
+    from router.gateway.tally import Arrivals, RoleTally, Tally
+
+WAITING = 20_000
+"""First events that may wait for the store, some 3 MiB; what does not fit is counted as `keys_full`. Chosen: a burst of
+new users while the store is away for seconds."""
+
+AT_ONCE = 256
+"""Cells in one call. Chosen: 256 x 200 exposures are 50,000 bits read, a few milliseconds of the server."""
+
+RETRY_S = 0.25
+REQUEST, FAILURE, PAIR = "request", "failure", "pair"
+"""What a key can be seen for the first time with; names of the bitmaps."""
+
+
+class Subject(Protocol):
+    """What is counted once its key is known to be new."""
+
+    def admit(self, tally: "Tally", last: int) -> None:
+        """Count it; `last` is the exposure in which the key was seen last before, 0 for none."""
+
+
+class FirstRequest:
+    """A key's first request in an exposure: its start is counted when it is admitted, its end when it has one."""
+
+    __slots__ = ("_arrivals", "_end", "_role", "_tally")
+
+    def __init__(self, role: "Role") -> None:
+        self._role = role
+        self._tally: RoleTally | None = None
+        self._arrivals: Arrivals | None = None
+        self._end: tuple[Outcome, int] | None = None
+
+    def admit(self, tally: "Tally", last: int) -> None:
+        """Count its start now, and its end if it has ended."""
+        self._tally = tally.keyed(last).live[self._role]
+        self._arrivals = self._tally.present
+        self._arrivals.started += 1
+        if self._end is not None:
+            self._tally.end(self._arrivals, *self._end)
+
+    def end(self, outcome: "Outcome", bucket: int) -> None:
+        """Count its end, or keep it until its start is counted."""
+        if self._tally is not None and self._arrivals is not None:
+            self._tally.end(self._arrivals, outcome, bucket)
+        else:
+            self._end = outcome, bucket
+
+
+class FirstFailure(NamedTuple):
+    """A key's first failure in an exposure, in the cell in which its request arrived."""
+
+    arrivals: "Arrivals"
+
+    def admit(self, tally: "Tally", last: int) -> None:  # noqa: ARG002 - see Subject
+        """Count it."""
+        self.arrivals.first_failures[last] += 1
+
+
+class FirstPair(NamedTuple):
+    """A key's first pair in an exposure, as `PairCounts.add` takes it."""
+
+    cell: str
+    agreement: str
+    failures: str
+    distance: int | None
+
+    def admit(self, tally: "Tally", last: int) -> None:
+        """Count it."""
+        tally.keyed(last).pairs.add(*self)
+
+
+class _First(NamedTuple):
+    standing: "Standing"
+    tally: "Tally"
+    metric: str
+    cell: int
+    subject: Subject
+
+
+class Firsts:
+    """Asks the store about keys that this worker has not seen, in batches, in a task of its own."""
+
+    def __init__(self, store: "RecordStore") -> None:
+        self.dropped = 0
+        self._store = store
+        self._waiting: deque[_First] = deque()
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def ask(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> None:
+        """Have `subject` admitted if nobody has seen the key's cell in this exposure; never waits."""
+        if len(self._waiting) >= WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(_First(standing, tally, metric, cell, subject))
+
+    def tick(self) -> None:
+        """Set the task to work if there is something to ask."""
+        if self._waiting:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Ask until cancelled; a call that failed is repeated."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                if not await self._ask_some():
+                    await asyncio.sleep(RETRY_S)
+
+    async def _ask_some(self) -> bool:
+        """Ask about the oldest ones that share a bitmap; False when the store is away."""
+        head = self._waiting[0]
+        some: list[_First] = []
+        for first in self._waiting:
+            if len(some) == AT_ONCE or (first.tally, first.metric) != (head.tally, head.metric):
+                break
+            some.append(first)
+        state = head.standing.state
+        exposures = [exposure.id for exposure in state.exposures]
+        cells = [first.cell for first in some]
+        try:
+            found = await self._store.mark_seen(state.route, state.id, exposures, head.metric, cells)
+        except StoreUnavailableError:
+            return False
+        for first, last in zip(some, found, strict=True):
+            self._waiting.popleft()
+            if last is not None:
+                first.subject.admit(first.tally, last)
+        return True
