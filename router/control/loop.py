@@ -15,12 +15,15 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from router.analysis.evidence import Evidence
+from router.analysis.measures import Measure
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.commands import Commands, ContendedError, Order, RefusedError
 from router.control.lease import Lease
 from router.control.moves import make_move
 from router.control.probe import Prober
-from router.control.replicas import CONTROL
+from router.control.ramp import Facts, lagging_of, propose
+from router.control.replicas import CONTROL, replicas_of
 from router.control.states import States
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement
@@ -43,14 +46,13 @@ GAP_S = 0.02
 LEAVE_S = 1.0
 """How long an ending loop tries to give its lease back; after that the lease runs out by itself."""
 
-Propose = Callable[[RolloutState, Judgement, float], Decision]
+Propose = Callable[[RolloutState, Judgement, Facts, float], Decision]
 
 FILE = Actor(ActorKind.CONFIG, "file")
 
 
-def hold_still(_state: RolloutState, _judgement: Judgement, _now_s: float) -> Decision:
-    """Propose nothing: rollouts are moved by operators."""
-    return Hold(reason="decisions are manual")
+RATIOS_EVERY_S = 10.0
+"""How often precision and f1 are measured: they cost as much as everything else together (statistics.md 2.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class ControlLoop:
         boot: str,
         now_s: Callable[[], float],
         monotonic: Callable[[], float],
-        propose: Propose = hold_still,
+        propose: Propose | None = None,
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._config = config
@@ -90,7 +92,11 @@ class ControlLoop:
         self._boot = boot
         self._now_s = now_s
         self._monotonic = monotonic
-        self._propose = propose
+        self._policies = policies
+        self._propose = propose or self._by_policy
+        self._heartbeats: Sequence[Heartbeat] = ()
+        self._arrived: dict[str, tuple[tuple[object, ...], float]] = {}
+        self._ratios: dict[str, tuple[tuple[object, ...], float, Sequence[Measure]]] = {}
         self._interval_s = interval_s
         self._lease = Lease(store, boot)
         self._log = logs.get("control")
@@ -156,7 +162,7 @@ class ControlLoop:
     async def _turn(self) -> None:
         await self._beat()
         stored = await self.states.stored()
-        heartbeats = await self._store.heartbeats()
+        self._heartbeats = heartbeats = await self._store.heartbeats()
         epoch = await self._lease.renew(max((state.epoch for state in stored.values()), default=0))
         if epoch is None:
             self._blocks.clear()
@@ -203,16 +209,47 @@ class ControlLoop:
             self._log.warning("file and store differ", route=route, drift=drift)
         state = self.states.or_idle(route, stored)
         self._tend_block(state, epoch)
-        if state.phase is Phase.PROGRESSING:
+        if state.active:
             await self._decide(state)
 
     async def _decide(self, state: RolloutState) -> None:
-        """Judge, propose, guard, apply, compare-and-set; a lost race does nothing, the next turn sees the truth."""
-        judgement = await self.states.judge(state)
+        """Judge, propose, guard, apply, compare-and-set; a lost race does nothing, the next turn sees the truth.
+
+        Also while it is paused, when nothing is proposed: harm is taken back then too.
+        """
+        evidence = await self.states.evidence(state)
+        ratios = self._ratios_of(state, evidence)
+        judgement = self.states.judgement(state, evidence, ratios, detail=False)
         now_s = self._now_s()
-        move = make_move(state, (self._propose(state, judgement, now_s),), judgement, now_s)
-        if move.record is not None:
-            await self.states.write(state, move)
+        proposal: Decision = Hold(reason="paused")
+        if state.phase is Phase.PROGRESSING:
+            proposal = self._propose(state, judgement, self._facts(state, judgement), now_s)
+        if make_move(state, (proposal,), judgement, now_s).record is None:
+            return
+        told = self.states.judgement(state, evidence, ratios)  # the ledger keeps every number and sentence
+        await self.states.write(state, make_move(state, (proposal,), told, now_s))
+
+    def _by_policy(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
+        return propose(self._policies[state.policy], state, judgement, facts, now_s)
+
+    def _facts(self, state: RolloutState, judgement: Judgement) -> Facts:
+        """Note whether evidence has arrived since the last turn, by the clock that never jumps."""
+        now = self._monotonic()
+        key = (state.id, state.exposure.id, judgement.counts)
+        known = self._arrived.get(state.route)
+        if known is None or known[0] != key:
+            known = self._arrived[state.route] = (key, now)
+        replicas = replicas_of(state.route, self._heartbeats, self._now_s())
+        return Facts(now - known[1], lagging_of(state, replicas, self._heartbeats))
+
+    def _ratios_of(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
+        """Return what precision and f1 gates say, at most RATIOS_EVERY_S old."""
+        now = self._monotonic()
+        key = (state.id, state.exposure.id)
+        known = self._ratios.get(state.route)
+        if known is None or known[0] != key or now - known[1] >= RATIOS_EVERY_S:
+            known = self._ratios[state.route] = (key, now, self.states.ratios(state, evidence))
+        return known[2]
 
     def _tend_block(self, state: RolloutState, epoch: int) -> None:
         """Note what is to become of the file's block; starting it waits for a candidate: another task's work."""

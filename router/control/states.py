@@ -1,10 +1,11 @@
 """The stored states of all Routes: read, judged, and replaced by compare-and-set."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from router.analysis.evidence import Evidence, count_only
-from router.analysis.judge import Case, judge
+from router.analysis.judge import Case, judge, measure_of_ratios
+from router.analysis.measures import Measure
 from router.control.moves import Move
 from router.core.decisions import Judgement
 from router.core.errors import StoreUnavailableError
@@ -48,19 +49,33 @@ class States:
             return Evidence()
         return Evidence.of(await self._store.evidence(state.route, state.id))
 
-    async def judge(self, state: RolloutState, *, detail: bool = True) -> Judgement:
-        """Return what the evidence says now. Raises StoreUnavailableError."""
-        evidence = await self.evidence(state)
+    async def judge(self, state: RolloutState) -> Judgement:
+        """Return what the evidence says now, with all its numbers and words. Raises StoreUnavailableError."""
+        return self.judgement(state, await self.evidence(state))
+
+    def judgement(
+        self, state: RolloutState, evidence: Evidence, ratios: Sequence[Measure] | None = None, *, detail: bool = True
+    ) -> Judgement:
+        """Return what this evidence says; `ratios` and `detail` as `router.analysis.judge.judge` takes them."""
+        case = self._case(state)
+        return count_only(evidence, state.exposure) if case is None else judge(case, evidence, ratios, detail=detail)
+
+    def ratios(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
+        """Return what this evidence says of precision and f1, for `judgement`."""
+        case = self._case(state)
+        return () if case is None else measure_of_ratios(case, evidence)
+
+    def _case(self, state: RolloutState) -> Case | None:
+        """Return what the judge is asked about; None when no rollout is under way."""
         if state.spec is None or not state.active:
-            return count_only(evidence, state.exposure)
-        case = Case(
+            return None
+        return Case(
             spec=state.spec,
             exposures=state.exposures,
             attempt=state.attempt,
             keyed=bool(self._routes[state.route].affinity),
             step_gates=state.steps[state.step].gates,
         )
-        return judge(case, evidence, detail=detail)
 
     async def judge_or_invalid(self, state: RolloutState) -> Judgement:
         """Return what the evidence says, or an invalid judgement when it cannot be read.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from router.control.commands import Commands, Order
-from router.control.loop import ControlLoop, Propose, hold_still
+from router.control.loop import ControlLoop, Propose
 from router.control.states import States
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind
@@ -67,7 +67,7 @@ class Plant:
         boot: str = "control-1",
         *,
         blocks: Mapping[str, Spec] | None = None,
-        propose: Propose = hold_still,
+        propose: Propose | None = None,
         interval_s: float = 1.0,
     ) -> ControlLoop:
         """Return another control process on the same store; `blocks` are its file's rollout blocks."""

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from router.control.loop import ControlLoop
+from router.control.ramp import Facts
 from router.core.decisions import Advance, Decision, DecisionRecord, Judgement, Promote, SetExposure
 from router.core.observations import CounterKey
 from router.core.ports import Notice, RecordBatch
@@ -186,16 +187,6 @@ async def test_a_process_without_the_lease_starts_nothing(plant: Plant) -> None:
 # -- deciding -------------------------------------------------------------------------------------------------------
 
 
-async def test_decisions_are_manual_for_now(plant: Plant) -> None:
-    """Turn after turn a progressing rollout stays where it is."""
-    started = await plant.commands.start("digits", CANARY, order())
-    loop = plant.loop()
-    for _ in range(3):
-        plant.clock.advance(3_600)
-        await loop.turn()
-    assert started.revision == (await plant.states.read("digits")).revision
-
-
 async def test_a_proposal_goes_through_guard_apply_and_compare_and_set(plant: Plant) -> None:
     """The step is held until its counts are there; the evidence of all boots counts, and the record holds it."""
     spec = replace(CANARY, steps=(Step(mirror_bp=10_000, bake_s=60, min_pairs=3), Step(weight_bp=100)))
@@ -260,7 +251,7 @@ async def test_a_route_that_breaks_does_not_stop_the_others(
     for name in ("digits", "opaque"):
         await plant.commands.start(name, spec, order())
 
-    def propose(state: RolloutState, _judgement: Judgement, _now_s: float) -> Decision:
+    def propose(state: RolloutState, _judgement: Judgement, _facts: Facts, _now_s: float) -> Decision:
         if state.route == "digits":
             raise ZeroDivisionError("poison")
         return SetExposure(reason="less", weight_bp=0)

@@ -34,7 +34,7 @@ class Size:
     latency: int
 
 
-SIZES = {"quick": Size(200, 200, 200, 200, 2_000, 300), "full": Size(10_000, 2_000, 2_000, 2_000, 10_000, 2_000)}
+SIZES = {"quick": Size(200, 200, 200, 200, 1_500, 300), "full": Size(10_000, 2_000, 2_000, 2_000, 10_000, 2_000)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,6 @@ from router.analysis import gates as ask
 from router.analysis.eprocess import (
     WORSE,
     Floats,
-    log_e_ipw,
     log_mean_exp,
     log_wealth_arm,
     mixed,
@@ -214,20 +213,19 @@ def sticky_users(runs: int, rng: np.random.Generator, *, better_first: bool) -> 
     """Equal variants, or a candidate that fails a fifth as often in the first step and equally often later."""
     by_rule: dict[str, list[Floats]] = {rule: [] for rule in ("ours", *WRONG_UNITS)}
     for _ in range(runs):
-        for rule, counts in _by_unit(_served(rng, better_first=better_first), rng).items():
+        for rule, counts in by_unit(served(rng, better_first=better_first), rng).items():
             by_rule[rule].append(counts)
-    counts = {rule: np.stack(found) for rule, found in by_rule.items()}
+    counts = {rule: np.stack(found) for rule, found in by_rule.items()}  # (R, looks, K, last, variant, failed)
     falls = {rule: _keyed_falls(found) for rule, found in counts.items() if rule != WRONG_UNITS[0]}
-    per_request = counts[WRONG_UNITS[0]].sum(axis=3)[:, :, None]  # (R, looks, C, K, variant, failed)
-    stable, candidate = (_known(per_request[..., v, 1], per_request[..., v, 0]) for v in range(2))
-    falls[WRONG_UNITS[0]] = _difference(stable, candidate, SHARES, STRICT)
+    falls[WRONG_UNITS[0]] = _request_falls(counts[WRONG_UNITS[0]].sum(axis=3), SHARES)
     return falls.pop("ours"), falls
 
 
-WRONG_UNITS = ("each request by itself", "first of each key in each replica", "a restarted replica's counters merged")
+WRONG_UNITS = ("each request by itself", "first of each key in each replica")
 
 
-def _served(rng: np.random.Generator, *, better_first: bool) -> Requests:
+def served(rng: np.random.Generator, *, better_first: bool) -> Requests:
+    """Return the requests of one rollout."""
     time_s, user = CROWD.requests(rng)
     exposure = (time_s // (CROWD.seconds / len(SHARES))).astype(np.int64)
     by_candidate = rng.random(CROWD.users)[user] < SHARES[exposure]
@@ -237,35 +235,63 @@ def _served(rng: np.random.Generator, *, better_first: bool) -> Requests:
     return Requests(time_s, user, exposure, by_candidate, rng.random(len(user)) < rate)
 
 
-def _by_unit(requests: Requests, rng: np.random.Generator) -> Mapping[str, Floats]:
+def by_unit(requests: Requests, rng: np.random.Generator) -> Mapping[str, Floats]:
     """Return counts (looks, K, last, variant, failed) by our rule, and by wrong ones."""
     steps, everyone = len(SHARES), np.arange(len(requests.user))
     replica = rng.integers(0, REPLICAS, len(requests.user))
     boot = boots_of(requests.time_s, replica, RESTART_S, rng)
-    boots = int(boot.max()) + 1
-    at, last = firsts(requests.user, requests.exposure, steps)
-    worker = replica * boots + boot
-    alone, alone_last = firsts(requests.user * REPLICAS * boots + worker, requests.exposure, steps)
-    by_worker = counted(requests, at, last, steps, LOOKS_S, slot=worker[at])
-    by_worker = np.concatenate([by_worker, np.zeros((REPLICAS * boots - len(by_worker), *by_worker.shape[1:]))])
-    by_replica = by_worker.reshape(REPLICAS, boots, *by_worker.shape[1:])
-    return {
-        "ours": by_replica.sum(axis=(0, 1)),
-        WRONG_UNITS[0]: counted(requests, everyone, 0 * everyone, steps, LOOKS_S)[0],
-        WRONG_UNITS[1]: counted(requests, alone, alone_last, steps, LOOKS_S)[0],
-        # The new process begins at 0 in the slot of the old one, and readers keep the larger value of each counter.
-        WRONG_UNITS[2]: by_replica.max(axis=1).sum(axis=0),
-    }
+    worker = replica * (int(boot.max()) + 1) + boot
+    by_key = firsts(requests.user, requests.exposure, steps)
+    by_worker = firsts(requests.user * (int(worker.max()) + 1) + worker, requests.exposure, steps)
+    units = {"ours": by_key, WRONG_UNITS[0]: (everyone, 0 * everyone), WRONG_UNITS[1]: by_worker}
+    return {rule: counted(requests, at, last, steps, LOOKS_S) for rule, (at, last) in units.items()}
 
 
 def _keyed_falls(counts: Floats) -> Flags:
-    """Return who is rolled back, from counts (R, looks, K, last, variant, failed) of keys."""
+    """Return who is rolled back, from counts of keys."""
+    return _falls(keyed_harm(counts), log_level(ALPHA), keyed=True)
+
+
+def keyed_harm(counts: Floats) -> Floats:
+    """Return log e of harm (R, looks, C, S), from counts (R, looks, K, last, variant, failed) of keys."""
     starts = np.arange(counts.shape[2])
     new = (starts <= starts[:, None])[:, None, :] & (starts[:, None] <= starts)[:, :, None]  # (S, K, last)
     since = (counts[:, :, None] * new[..., None, None]).sum(axis=4)  # (R, looks, S, K, variant, failed)
     stable, candidate = (_known(since[..., v, 1], since[..., v, 0]) for v in range(2))
-    log_e = mixed(ask.difference_harm(stable, candidate, SHARES, STRICT))
-    return _falls(log_e[:, :, None], log_level(ALPHA), keyed=True)
+    return mixed(ask.difference_harm(stable, candidate, SHARES, STRICT))[:, :, None]
+
+
+SLOT_SHARES = np.array([0.01, 0.05, 0.25])
+SLOT_LOOKS, SLOT_EVERY_S, SLOT_LIFE_S = 360, 10, 60.0
+
+
+def restarting_replicas(runs: int, rng: np.random.Generator) -> Errs:
+    """Equal variants, 1 % failing, behind 8 replicas that live for a minute on average, for an hour.
+
+    Of counters merged by their maximum a small one keeps more of its true sum than a large one does, and the
+    candidate's failures are the smallest of all.
+    """
+    steps = len(SLOT_SHARES)
+    counts, merged = np.zeros((2, runs, SLOT_LOOKS, steps, 2, 2))
+    boot, ended, largest = np.zeros((3, runs, REPLICAS, steps, 2, 2))
+    for look in range(SLOT_LOOKS):
+        restarts = rng.random((runs, REPLICAS, 1, 1, 1)) < SLOT_EVERY_S / SLOT_LIFE_S
+        ended, boot = ended + np.where(restarts, boot, 0.0), np.where(restarts, 0.0, boot)
+        step = look * steps // SLOT_LOOKS
+        parts = np.outer([1 - SLOT_SHARES[step], SLOT_SHARES[step]], [0.99, 0.01])
+        boot[:, :, step] += rng.poisson(REQUESTS_PER_S * SLOT_EVERY_S / REPLICAS * parts, (runs, REPLICAS, 2, 2))
+        # A reader takes the larger value of each counter, as is right for late or doubled readings of one process.
+        largest = np.maximum(largest, boot)
+        counts[:, look], merged[:, look] = (ended + boot).sum(axis=1), largest.sum(axis=1)
+    return _request_falls(counts, SLOT_SHARES), {
+        "one slot for all starts of a replica": _request_falls(merged, SLOT_SHARES)
+    }
+
+
+def _request_falls(counts: Floats, share: Floats) -> Flags:
+    """Return who is rolled back, from counts (R, looks, K, variant, failed) of requests."""
+    stable, candidate = (_known(counts[:, :, None, :, v, 1], counts[:, :, None, :, v, 0]) for v in range(2))
+    return _difference(stable, candidate, share, STRICT)
 
 
 # -- 4. The edge of promotion ------------------------------------------------------------------------------------------
@@ -279,16 +305,6 @@ def errors_at_the_margin(runs: int, rng: np.random.Generator) -> Errs:
     """The candidate fails 1.5 % against 1 %, exactly the margin, in the last step at 50 %."""
     n, fa, fb = _last_step(runs, rng)
     return _proved(_margin_proof(n, fa, fb)), {"z-test of the margin every 10 s": _z_margin(n, fa, fb)}
-
-
-def ten_retries(runs: int, rng: np.random.Generator) -> Errs:
-    """The same candidate is tried ten times."""
-    halved, full = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
-    for attempt in range(1, 11):
-        log_e = _margin_proof(*_last_step(runs, rng))
-        halved |= _proved(log_e, level_of(BETA, attempt))
-        full |= _proved(log_e)
-    return halved, {"all of beta for each attempt": full}
 
 
 def _last_step(runs: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
@@ -341,7 +357,7 @@ def _levels(exceeds: Floats, runs: int, rng: np.random.Generator) -> Floats:
 
 def harm_to_two_percent_of_keys(runs: int, rng: np.random.Generator) -> Errs:
     """The candidate fails a quarter of the requests of 2 % of the users, which is exactly the margin of 0.5 points."""
-    crowd = Crowd(users=20_000, requests_per_s=100, seconds=int(LOOKS_S[-1]))
+    crowd = Crowd(users=20_000, requests_per_s=60, seconds=600, flat=1.0)
     units: tuple[list[Floats], list[Floats]] = ([], [])
     for _ in range(runs):
         time_s, user = crowd.requests(rng)
@@ -351,7 +367,7 @@ def harm_to_two_percent_of_keys(runs: int, rng: np.random.Generator) -> Errs:
         requests = Requests(time_s, user, one, by_candidate, rng.random(len(user)) < 0.005 + added)
         everyone = np.arange(len(user))
         for found, (at, last) in zip(units, (firsts(user, one, 1), (everyone, one)), strict=True):
-            found.append(counted(requests, at, last, 1, LOOKS_S)[0, :, 0, 0])
+            found.append(counted(requests, at, last, 1, 2 * LOOKS_S)[:, 0, 0])
     by_key, by_request = (_proved(_proof_of(np.stack(found))) for found in units)
     return by_key, {"each request by itself": by_request}
 
@@ -388,6 +404,18 @@ def timeouts_where_it_disagrees(runs: int, rng: np.random.Generator) -> Errs:
     return _proved(_agrees(none, missing)), {"copies that timed out left out": _proved(dropped)}
 
 
+def ten_retries(runs: int, rng: np.random.Generator) -> Errs:
+    """A candidate that disagrees in exactly the 2 % that are the limit is tried ten times, 100,000 pairs each."""
+    halved, full = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
+    pairs = np.arange(500, 100_001, 500.0)
+    for attempt in range(1, 11):
+        differ = np.cumsum(rng.binomial(500, 0.02, (runs, len(pairs))), axis=1, dtype=np.float64)
+        log_e = ask.rate_proof(_known(differ[..., None], (pairs - differ)[..., None]), MAXIMUM)
+        halved |= _proved(log_e, level_of(BETA, attempt))
+        full |= _proved(log_e)
+    return halved, {"all of beta for each attempt": full}
+
+
 def _disagrees(differ: Floats, pairs: Floats, *, keyed: bool = False) -> Flags:
     """Return who is rolled back for disagreeing in more than the tolerance of 1 %, from (R, looks)."""
     arm = _known(differ[:, :, None, None], (pairs - differ)[:, :, None, None])  # (R, looks, C, K)
@@ -415,7 +443,7 @@ def repeated_users(runs: int, rng: np.random.Generator) -> Errs:
         one = np.zeros_like(user)
         pairs = Requests(time_s, user, one, np.zeros(len(user), dtype=bool), differs)
         for found, (at, last) in zip(units, (firsts(user, one, 1), (np.arange(len(user)), one)), strict=True):
-            found.append(counted(pairs, at, last, 1, LOOKS_S)[0, :, 0, 0, 0])
+            found.append(counted(pairs, at, last, 1, LOOKS_S)[:, 0, 0, 0])
     by_key, by_pair = (np.stack(found) for found in units)
     return _disagrees(by_key[..., 1], by_key.sum(axis=-1), keyed=True), {
         "each pair by itself": _disagrees(by_pair[..., 1], by_pair.sum(axis=-1))
@@ -427,6 +455,7 @@ SCENARIOS = (
     Scenario("rising rate and shared outage", ALPHA, rising_rate_and_outage),
     Scenario("sticky users on 8 replicas, equal", ALPHA, partial(sticky_users, better_first=False)),
     Scenario("sticky users on 8 replicas, better first", ALPHA, partial(sticky_users, better_first=True)),
+    Scenario("restarting replicas, equal", ALPHA, restarting_replicas),
     Scenario("errors at the margin", BETA, errors_at_the_margin),
     Scenario("ten retries at the margin", BETA, ten_retries),
     Scenario("harm at p99 only", BETA, harm_at_p99_only),

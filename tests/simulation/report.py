@@ -142,10 +142,14 @@ def _title(record: Record) -> str:
     return str(getattr(record, "name", "rate"))
 
 
+IN_THE_NAME = {"shape", "routing", "unit", "timing", "gates"}
+"""Fields that the terminal leaves out, since a cell's name says them."""
+
+
 def _of_records(title: str, records: Sequence[Record]) -> Table:
     """Return a table with one line per record and one column per field."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    names = [one.name for one in dataclasses.fields(records[0])]
+    names = [one.name for one in dataclasses.fields(records[0]) if one.name not in IN_THE_NAME]
     for name in names:
         table.add_column(name.replace("_", " "), justify="left" if name in {"name", "wrong_rule"} else "right")
     for record in records:

@@ -16,16 +16,17 @@ REPLICAS = 8
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Who asks, how often: the u-th user's part of all requests is proportional to 1/(u + 5)."""
+    """Who asks, how often: the u-th user's part of all requests is proportional to 1/(u + `flat`), u from 0."""
 
     users: int
     requests_per_s: float
     seconds: int
+    flat: float = 5.0
 
     def requests(self, rng: np.random.Generator) -> tuple[Floats, Ints]:
         """Return the times of all requests in rising order, in seconds, and who makes them."""
         many = rng.poisson(self.requests_per_s * self.seconds)
-        parts = 1 / (np.arange(self.users) + 5.0)
+        parts = 1 / (np.arange(self.users) + self.flat)
         return np.sort(rng.uniform(0, self.seconds, many)), rng.choice(self.users, many, p=parts / parts.sum())
 
 
@@ -52,20 +53,12 @@ def firsts(unit: Ints, exposure: Ints, exposures: int) -> tuple[Ints, Ints]:
     return at, last
 
 
-def counted(
-    requests: Requests, at: Ints, last: Ints, exposures: int, looks_s: Ints, slot: Ints | None = None
-) -> Floats:
-    """Return how many of the events `at` have ended until each look.
-
-    (looks, exposures, last, variant, failed), or (slots, looks, ...) where each event is counted in a slot.
-    """
-    slot = np.zeros(len(at), dtype=np.int64) if slot is None else slot
+def counted(requests: Requests, at: Ints, last: Ints, exposures: int, looks_s: Ints) -> Floats:
+    """Return how many of the events `at` have ended until each look: (looks, exposures, last, variant, failed)."""
     look = np.searchsorted(looks_s, requests.time_s[at], side="left")
-    seen = look < len(looks_s)
-    counts = np.zeros((int(slot.max(initial=0)) + 1, len(looks_s), exposures, exposures, 2, 2))
-    where = (slot, look, requests.exposure[at], last, requests.by_candidate[at] * 1, requests.failed[at] * 1)
-    np.add.at(counts, tuple(index[seen] for index in where), 1)
-    return np.cumsum(counts, axis=1)
+    counts = np.zeros((len(looks_s) + 1, exposures, exposures, 2, 2))
+    np.add.at(counts, (look, requests.exposure[at], last, requests.by_candidate[at] * 1, requests.failed[at] * 1), 1)
+    return np.cumsum(counts[:-1], axis=0)
 
 
 def boots_of(time_s: Floats, replica: Ints, every_s: float, rng: np.random.Generator) -> Ints:

@@ -1,0 +1,190 @@
+"""The ramp: the plan is walked by itself, waits where it must, and is taken back by the judge."""
+
+from dataclasses import replace
+
+import pytest
+
+from router.control.commands import Change
+from router.control.ramp import Facts, lagging_of, propose
+from router.control.replicas import GATEWAY, replicas_of
+from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
+from router.core.observations import CUTS, CounterKey
+from router.core.ports import Heartbeat, RecordBatch
+from router.core.rollout import GateSpec, NoDataSpec, Phase, RolloutState, Spec, Step
+from router.plugins import load_policies
+from router.store.codec import encode_pairs
+from tests.control.plant import Plant, order
+
+CANARY = load_policies()["canary"]
+STEPS = (
+    Step(weight_bp=1_000, bake_s=60.0, min_requests=200),
+    Step(weight_bp=5_000, bake_s=60.0, min_requests=200),
+)
+SPEC = Spec(
+    "v2", "canary", steps=STEPS, gates=(GateSpec("errors", "error_rate", max_increase=0.005),),
+    no_data=NoDataSpec(after_s=600.0), max_duration_s=7_200.0,
+)  # fmt: skip
+FINE = Judgement(reason="no harm seen", counts=Counts(9_000, 1_000, 0))
+
+
+async def begun(plant: Plant, spec: Spec = SPEC) -> RolloutState:
+    """Return a rollout that has just been started."""
+    return await plant.commands.start("digits", spec, order())
+
+
+NO_NEWS = Facts()
+
+
+def proposed(
+    plant: Plant, state: RolloutState, *, after_s: float = 61.0, facts: Facts = NO_NEWS, promote: bool = False
+) -> Decision:
+    """Return what control proposes so long after the start."""
+    return propose(CANARY, state, replace(FINE, promote=promote), facts, plant.clock() + after_s)
+
+
+async def test_the_policy_says_what_comes_next(plant: Plant) -> None:
+    """One step further, and from the last one to promotion."""
+    state = await begun(plant)
+    assert isinstance(proposed(plant, state), Advance)
+    last = replace(state, step=1, exposure=replace(state.exposure, weight_bp=5_000))
+    assert isinstance(proposed(plant, last), Promote)
+
+
+async def test_nothing_is_proposed_while_it_is_paused(plant: Plant) -> None:
+    """An operator has stopped it."""
+    await begun(plant)
+    paused = await plant.commands.pause("digits", order())
+    assert isinstance(proposed(plant, paused), Hold)
+
+
+@pytest.mark.parametrize(("action", "kind"), [("pause", Pause), ("abort", RollBack)])
+async def test_without_evidence_it_stops_and_never_goes_on(plant: Plant, action: str, kind: type[Decision]) -> None:
+    """CL5: at its deadline the configured action, before it nothing."""
+    state = await begun(plant, replace(SPEC, no_data=NoDataSpec(after_s=600.0, action=action)))
+    late = proposed(plant, state, facts=Facts(idle_s=600.0))
+    assert isinstance(late, kind)
+    assert "no new evidence for 10m" in late.reason
+    assert not isinstance(proposed(plant, state, facts=Facts(idle_s=599.0)), kind)
+
+
+@pytest.mark.parametrize(("action", "kind"), [("pause", Pause), ("abort", RollBack)])
+async def test_an_undecided_rollout_ends_at_its_longest_time(plant: Plant, action: str, kind: type[Decision]) -> None:
+    """CL6: inconclusive never promotes; what the judge has passed by then may still end well."""
+    state = await begun(plant, replace(SPEC, on_inconclusive=action))
+    late = proposed(plant, state, after_s=7_200.0)
+    assert isinstance(late, kind)
+    assert "inconclusive after 2h" in late.reason
+    assert isinstance(proposed(plant, state, after_s=7_200.0, promote=True), Advance)
+
+
+async def test_shares_that_were_set_by_hand_stay_until_an_operator_goes_on(plant: Plant) -> None:
+    """The plan would lower what a person has raised; `promote` takes the next step."""
+    await begun(plant)
+    by_hand = await plant.commands.change("digits", Change(weight_bp=3_000), order())
+    held = proposed(plant, by_hand)
+    assert isinstance(held, Hold)
+    assert "set by hand" in held.reason
+    onwards = await plant.commands.promote("digits", order(), full=False)
+    assert isinstance(proposed(plant, onwards), Promote)
+
+
+async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revision(plant: Plant) -> None:
+    """Forward only: a replica that lags does not hold up the way back."""
+    state = await begun(plant)
+    now_s = plant.clock()
+    beats = [
+        Heartbeat(boot, GATEWAY, "host", 1, now_s - age_s, "same", {"digits": (revision, now_s)})
+        for boot, revision, age_s in (("a", state.revision, 0.0), ("b", state.revision - 1, 1.0), ("c", 0, 60.0))
+    ]
+    lagging = lagging_of(state, replicas_of("digits", beats, now_s), beats)
+    assert lagging == f"waits until all replicas route by revision {state.revision}: b not yet"
+    assert proposed(plant, state, facts=Facts(lagging=lagging)) == Hold(reason=lagging)
+    beats[1] = replace(beats[1], applied={"digits": (state.revision, now_s)})
+    assert lagging_of(state, replicas_of("digits", beats, now_s), beats) is None
+    beats[1] = replace(beats[1], config_digest="other")
+    assert "same configuration" in str(lagging_of(state, replicas_of("digits", beats, now_s), beats))
+
+
+# -- the whole loop -------------------------------------------------------------------------------------------------
+
+
+def served(exposure: int, stable: tuple[int, int], candidate: tuple[int, int]) -> dict[CounterKey, int]:
+    """Return the counters of requests that all ended: (fine, failed) of each variant."""
+    found = {}
+    for role, (fine, failed) in (("stable", stable), ("candidate", candidate)):
+        for cut in CUTS:
+            found[CounterKey(exposure, "started" + cut, "", role, "all")] = fine + failed
+            found[CounterKey(exposure, "outcome" + cut, "", role, "ok")] = fine
+            found[CounterKey(exposure, "outcome" + cut, "", role, "http_error")] = failed
+    return found
+
+
+async def write(plant: Plant, state: RolloutState, counters: dict[CounterKey, int], sequence: int = 1) -> None:
+    """Let a gateway write what it has counted."""
+    await plant.store.append(RecordBatch("digits", state.id, "g1", sequence, 0, encode_pairs([]), counters), 2**20)
+
+
+async def test_a_good_candidate_is_promoted_by_itself(plant: Plant) -> None:
+    """Step by step, each with its bake and its counts; the ledger says by whom and on what."""
+    state = await begun(plant)
+    loop = plant.loop()
+    first = served(state.exposure.id, (8_990, 10), (999, 1))
+    await write(plant, state, first)
+    await loop.turn()
+    assert (await plant.states.read("digits")).step == 0, "baking"
+    plant.clock.advance(61)
+    await loop.turn()
+    second = await plant.states.read("digits")
+    assert (second.step, second.exposure.weight_bp) == (1, 5_000)
+    assert (state.exposure,) == second.past
+    await write(plant, second, first | served(second.exposure.id, (4_995, 5), (4_995, 5)), 2)
+    plant.clock.advance(61)
+    await loop.turn()
+    promoted = await plant.states.read("digits")
+    assert (promoted.phase, promoted.stable) == (Phase.PROMOTED, "v2")
+    newest = (await plant.store.decisions("digits", 1))[0]
+    assert (newest.kind, newest.actor) == ("promote", "control")
+    (gate,) = newest.judgement.gates
+    assert gate.log_e_proof >= gate.proof_at
+    assert "candidate fails 0.10 % against 0.10 %" in gate.sentence
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_bad_candidate_is_rolled_back_by_the_judge_before_any_minimum(plant: Plant, *, paused: bool) -> None:
+    """Also while an operator has paused it; the decision names the gate and its numbers."""
+    state = await begun(plant)
+    if paused:
+        state = await plant.commands.pause("digits", order())
+    await write(plant, state, served(state.exposure.id, (898, 2), (70, 30)))
+    await plant.loop().turn()
+    after = await plant.states.read("digits")
+    assert (after.phase, after.exposure.weight_bp) == (Phase.ROLLED_BACK, 0)
+    newest = (await plant.store.decisions("digits", 1))[0]
+    assert newest.reason.startswith("errors: candidate fails 30.00 % against 0.22 % (n = 100 / 900); the chance")
+    assert newest.judgement.log_e >= newest.judgement.rollback_at
+
+
+async def test_silence_pauses_a_rollout_at_its_deadline(plant: Plant) -> None:
+    """CL5, by the whole loop: weight unchanged before, paused with the reason after."""
+    state = await begun(plant)
+    loop = plant.loop()
+    await loop.turn()
+    plant.clock.advance(599)
+    await loop.turn()
+    assert (await plant.states.read("digits")).revision == state.revision
+    plant.clock.advance(1)
+    await loop.turn()
+    paused = await plant.states.read("digits")
+    assert (paused.phase, paused.exposure.weight_bp) == (Phase.PAUSED, 1_000)
+    assert paused.reason == "no new evidence for 10m (no_data.after)"
+
+
+async def test_each_attempt_of_a_rollout_has_half_the_chance_to_err(plant: Plant) -> None:
+    """Rule 11: the third attempt asks for four times the evidence of the first."""
+    levels = []
+    for _ in range(3):
+        state = await plant.states.read("digits")
+        state = await (begun(plant) if state.phase is Phase.IDLE else plant.commands.retry("digits", order()))
+        levels.append((await plant.states.judge(state)).rollback_at)
+        await plant.commands.abort("digits", order())
+    assert [pytest.approx(levels[0] + 0.6931471805599453 * n) for n in range(3)] == levels
