@@ -5,7 +5,9 @@ than one. Each family answers the questions of `Family`; `router.analysis.measur
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +19,7 @@ from router.analysis.eprocess import (
     STABLE_COLUMN,
     Floats,
     Ratio,
+    Side,
     log_e_paired,
     log_mean_exp,
     mixed,
@@ -33,10 +36,19 @@ from router.core.traffic import Role
 
 Counts = tuple[tuple[str, int], ...]
 ONCE = np.ones(1)
+NUISANCE_STEPS = np.linspace(0.0, 1.0, 101)
+NUISANCE_STEPS.setflags(write=False)
+"""Cells of 0.01 for the unknown level of precision and f1: half the time of 0.005, and as valid (statistics.md 2.4)."""
+
 TIGHTEST_AT = 2_000
 """Requests of one variant at which intervals of latency are tightest. Chosen: some minutes into a step."""
 
+NOW, OLDEST = 0, -1
+"""Cuts: what a person sees is of now; promotion waits until all has ended that could."""
+
 EVERYTHING = 1.0
+NO_REQUEST_YET = "the candidate has served no request in this exposure"
+NO_COPY_YET = "no copied request has ended in this exposure"
 
 
 class Family(Protocol):
@@ -101,9 +113,11 @@ class ErrorIncrease:
         self._copies = reading.copied_failures(gates)
         self._share = reading.share
         self._a, self._b = (_present_arm(arm, reading) for arm in (self._stable, self._candidate))
+        self._seen_a, self._seen_b = (_present_arm(arm, reading, NOW) for arm in (self._stable, self._candidate))
         self._pairs = Paired(
-            _present_pairs(self._copies.for_harm, reading), _present_pairs(self._copies.for_proof, reading)
-        )
+            _present_pairs(self._copies.for_harm, reading), _present_pairs(self._copies.for_proof, reading),
+            _present_pairs(self._copies.seen, reading, NOW),
+        )  # fmt: skip
         self._shadow = float(self._share[-1]) == 0.0
         self.unit = "copied requests" if self._shadow else "requests"
 
@@ -117,7 +131,10 @@ class ErrorIncrease:
         if strict:
             gates = [self._gates[j] for j in strict]
             first_a, first_b = (self._reading.first_failures(gates, role) for role in Role)
-            by_start[strict] = _by_start(ask.ratio_harm(first_a, first_b, self._share), self._reading)
+            served = _by_start(ask.ratio_harm(first_a, first_b, self._share), self._reading)
+            # Two processes over different requests: given the past of both each is fair, so their product is.
+            copied = _by_start(ask.copies_harm(self._copies, self._share, np.zeros((1, 1))), self._reading)
+            by_start[strict] = served + copied[strict]
         return by_start
 
     def harm_now(self, margins: Floats) -> Floats:
@@ -126,47 +143,46 @@ class ErrorIncrease:
 
     def proof(self, margins: Floats, scales: Floats = ONCE) -> Floats:
         """See Family."""
-        pairs = Paired(_grown(self._pairs.for_harm, scales), _grown(self._pairs.for_proof, scales))
+        pairs = replace(self._pairs, for_proof=_grown(self._pairs.for_proof, scales))
         a, b = _grown_arm(self._a, scales), _grown_arm(self._b, scales)
         return ask.difference_proof(a, b, float(self._share[-1]), margins, pairs)
 
     def estimates(self) -> Floats:
         """See Family."""
         if self._shadow:
-            pairs = self._pairs.for_harm[:, 0, 0]
+            pairs = self._pairs.seen[:, 0, 0]
             return _ratio(pairs[:, 2] - pairs[:, 0], pairs.sum(axis=-1))
-        return _rate(self._b) - _rate(self._a)
+        return _rate(self._seen_b) - _rate(self._seen_a)
 
     def units(self) -> Floats:
         """See Family."""
-        counted = self._pairs.for_harm[:, 0].sum(axis=-1) if self._shadow else (self._a.all + self._b.all)[:, 0]
+        counted = self._pairs.for_proof[:, 0].sum(axis=-1) if self._shadow else (self._a.all + self._b.all)[:, 0]
         return counted[:, 0]
 
     def facts(self, j: int) -> str:
         """See Family."""
         if self._shadow:
-            stable, _, candidate = self._pairs.for_harm[j, 0, 0]
+            stable, alike, candidate = self._pairs.seen[j, 0, 0]
             failed = f"the candidate alone failed {candidate:,.0f}, stable alone {stable:,.0f}"
-            return f"of {self.units()[j]:,.0f} copied requests {failed}"
-        return (
-            f"candidate fails {_of(self._b, j)} against {_of(self._a, j)} (n = {_n(self._b, j):,} / {_n(self._a, j):,})"
-        )
+            return f"of {stable + alike + candidate:,.0f} copied requests {failed}"
+        a, b = self._seen_a, self._seen_b
+        return f"candidate fails {_of(b, j)} against {_of(a, j)} (n = {_n(b, j):,} / {_n(a, j):,})"
 
     def counts(self, j: int) -> Counts:
         """See Family."""
         if self._shadow:
-            stable, neither, candidate = self._pairs.for_harm[j, 0, 0]
+            stable, alike, candidate = self._pairs.seen[j, 0, 0]
             return (
-                ("copies", int(stable + neither + candidate)), ("only_stable_failed", int(stable)),
+                ("copies", int(stable + alike + candidate)), ("only_stable_failed", int(stable)),
                 ("only_candidate_failed", int(candidate)),
             )  # fmt: skip
-        return (*_arm_counts("stable", self._a, j), *_arm_counts("candidate", self._b, j))
+        return (*_arm_counts("stable", self._seen_a, j), *_arm_counts("candidate", self._seen_b, j))
 
     def unmeasured(self, j: int) -> str | None:
         """See Family."""
         if self._shadow:
-            return None if self.units()[j] else "no copied request has ended in this exposure"
-        return _both_served(self._a, self._b, j, float(self._share[-1]))
+            return None if self._pairs.seen[j].sum() else NO_COPY_YET
+        return _both_served(self._seen_a, self._seen_b, j, float(self._share[-1]))
 
 
 class Latency:
@@ -187,13 +203,30 @@ class Latency:
             (_present_arm(one, reading), _present_arm(other, reading))
             for one, other in zip(a.for_proof, b.for_proof, strict=True)
         ]
-        self._histograms = np.stack([reading.histogram(gates, role) for role in Role], axis=1)
-        buckets = quantile_of(self._histograms, np.array(QUANTILES))  # (J, role, quantile)
-        self._ms = np.where(buckets < 0, np.nan, _EDGES_MS[np.maximum(buckets, 0)])
+        self._seen_a, self._seen_b = (_present_arm(slow[role].for_proof[0], reading, NOW) for role in Role)
+
+    @cached_property
+    def _histograms(self) -> Floats:
+        """Return the present exposure's answers by latency bucket, (J, role, buckets)."""
+        return np.stack([self._reading.histogram(self._gates, role) for role in Role], axis=1)
+
+    @cached_property
+    def _ms(self) -> Floats:
+        """Return the quantiles of both variants, (J, role, Q); nan where there are none."""
+        buckets = quantile_of(self._histograms, np.array(QUANTILES))
+        return np.where(buckets < 0, np.nan, _EDGES_MS[np.maximum(buckets, 0)])
+
+    @cached_property
+    def _increases(self) -> Floats:
+        """Return by how much the candidate's quantiles are above stable's, (J, Q)."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            increase = self._ms[:, 1] / self._ms[:, 0] - 1
-        self._worst = np.where(np.isnan(increase).any(axis=-1), 0, np.argmax(np.nan_to_num(increase), axis=-1))
-        self._increase = np.take_along_axis(increase, self._worst[:, None], axis=-1)[:, 0]
+            return np.asarray(self._ms[:, 1] / self._ms[:, 0] - 1)
+
+    @cached_property
+    def _worst(self) -> NDArray[np.intp]:
+        """Return the quantile with the largest increase, (J, 1)."""
+        known = np.where(np.isnan(self._increases).any(axis=-1, keepdims=True), 0.0, self._increases)
+        return np.asarray(np.argmax(known, axis=-1)[:, None])
 
     def harm(self) -> Floats:
         """See Family. The average over the quantiles (statistics.md rule 1: never for promotion)."""
@@ -218,14 +251,14 @@ class Latency:
     def bounds(self, alpha: float) -> tuple[Floats, Floats]:
         """Return between which values the increase lies, (J,) each: both variants' quantile intervals together."""
         ends = quantile_interval(self._histograms, _EDGES_MS, np.array(QUANTILES), alpha / 2, TIGHTEST_AT)
-        at = self._worst[:, None]
-        low, high = (np.take_along_axis(end.transpose(0, 2, 1), at[..., None], axis=1)[:, 0] for end in ends)
+        at = self._worst[..., None]
+        low, high = (np.take_along_axis(end.transpose(0, 2, 1), at, axis=1)[:, 0] for end in ends)
         with np.errstate(invalid="ignore", divide="ignore"):
             return low[:, 1] / high[:, 0] - 1, high[:, 1] / low[:, 0] - 1
 
     def estimates(self) -> Floats:
         """See Family: the largest increase of the three."""
-        return self._increase
+        return np.take_along_axis(self._increases, self._worst, axis=-1)[:, 0]
 
     def units(self) -> Floats:
         """See Family."""
@@ -239,8 +272,8 @@ class Latency:
             f"p{100 * quantile:g} {candidate[q]:.3g} ms against {stable[q]:.3g} ms"
             for q, quantile in enumerate(QUANTILES)
         ]
-        a, b = self._proof[0]
-        return f"candidate answers with {', '.join(shown)} (n = {_n(b, j):,} / {_n(a, j):,})"
+        n_a, n_b = _n(self._seen_a, j), _n(self._seen_b, j)
+        return f"candidate answers with {', '.join(shown)} (n = {n_b:,} / {n_a:,})"
 
     def counts(self, j: int) -> Counts:
         """See Family: what is slow is beyond the thresholds of promotion."""
@@ -248,8 +281,7 @@ class Latency:
         for quantile, (a, b) in zip(QUANTILES, self._proof, strict=True):
             for role, arm in zip(Role, (a, b), strict=True):
                 found.append((f"{role}_slower_than_p{100 * quantile:g}", int(arm.events[j, 0, 0])))
-        a, b = self._proof[0]
-        return (("stable_requests", _n(a, j)), ("candidate_requests", _n(b, j)), *found)
+        return (("stable_requests", _n(self._seen_a, j)), ("candidate_requests", _n(self._seen_b, j)), *found)
 
     def unmeasured(self, j: int) -> str | None:
         """See Family."""
@@ -258,8 +290,7 @@ class Latency:
             return "copies do not run under the load of live requests"
         if not self._limits[-1][j]:
             return "stable's quantiles were not known when this exposure opened"
-        a, b = self._proof[0]
-        return _both_served(a, b, j, share)
+        return _both_served(self._seen_a, self._seen_b, j, share)
 
 
 class Limit:
@@ -278,7 +309,8 @@ class Limit:
         else:
             self._arm = reading.disagreements(gates)
         self._now = _present_arm(self._arm, reading)
-        self.unit = "requests" if self._errors and not shadow else "copied requests"
+        self._seen = _present_arm(self._arm, reading, NOW)
+        self.unit = "pairs" if not self._errors else "copied requests" if shadow else "requests"
 
     def harm(self) -> Floats:
         """See Family."""
@@ -295,7 +327,7 @@ class Limit:
 
     def estimates(self) -> Floats:
         """See Family."""
-        return _rate(self._now)
+        return _rate(self._seen)
 
     def units(self) -> Floats:
         """See Family."""
@@ -303,20 +335,21 @@ class Limit:
 
     def facts(self, j: int) -> str:
         """See Family."""
-        n = _n(self._now, j)
         if self._errors:
-            return f"candidate fails {_of(self._now, j)} (n = {n:,})"
-        return f"{_of(self._now, j)} of {n:,} pairs disagree"
+            return f"candidate fails {_of(self._seen, j)} (n = {_n(self._seen, j):,})"
+        return f"{_of(self._seen, j)} of {_known(self._seen, j):,} pairs disagree"
 
     def counts(self, j: int) -> Counts:
         """See Family."""
-        return _arm_counts("candidate" if self._errors else "pairs", self._now, j)
+        return _arm_counts("candidate" if self._errors else "pairs", self._seen, j)
 
     def unmeasured(self, j: int) -> str | None:
         """See Family."""
-        if self.units()[j]:
+        if _known(self._seen, j):
             return None
-        return "the candidate has served no request in this exposure" if self._errors else "no pair in this exposure"
+        if not self._errors:
+            return "no pair in this exposure"
+        return NO_REQUEST_YET if self.unit == "requests" else NO_COPY_YET
 
 
 class RightAnswers:
@@ -398,7 +431,7 @@ class _Ratios:
         stable, candidate = self._scores[j]
         gate = self._gates[j]
         return (
-            f"candidate's {gate.metric} of class {gate.label} is {candidate:.1%}, stable's {stable:.1%}"
+            f"candidate's {gate.metric} of class {gate.label} is {100 * candidate:.1f} %, stable's {100 * stable:.1f} %"
             f" (n = {self.units()[j]:,.0f} labels)"
         )
 
@@ -449,10 +482,7 @@ class RatioDecrease(_Ratios):
     def harm(self) -> Floats:
         """See Family."""
         since = _since_each_start(self._cells, self._reading)
-        return np.stack([
-            log_e_paired(RATIOS[gate.metric], cells, gate.rollback_margin, "le")
-            for gate, cells in zip(self._gates, since, strict=True)
-        ])  # fmt: skip
+        return self._of_alike(since, [gate.rollback_margin for gate in self._gates], "le")
 
     def harm_now(self, margins: Floats) -> None:  # noqa: ARG002 - 2 ms for each margin are too much for bounds
         """See Family."""
@@ -461,10 +491,16 @@ class RatioDecrease(_Ratios):
     def proof(self, margins: Floats, scales: Floats = ONCE) -> Floats:  # noqa: ARG002 - see harm_now
         """See Family."""
         now = _grown(self._now, scales)[..., 0, :]
-        return np.stack([
-            log_e_paired(RATIOS[gate.metric], cells, gate.margin, "ge")
-            for gate, cells in zip(self._gates, now, strict=True)
-        ])  # fmt: skip
+        return self._of_alike(now, [gate.margin for gate in self._gates], "ge")
+
+    def _of_alike(self, cells: Floats, margins: Sequence[float], side: Side) -> Floats:
+        """Return log e of cells (J, ..., 8): one call for all gates with the same question, which shares its tables."""
+        log_e = np.zeros(cells.shape[:-1])
+        asked = [(gate.metric, margin) for gate, margin in zip(self._gates, margins, strict=True)]
+        for metric, margin in set(asked):
+            alike = [j for j, one in enumerate(asked) if one == (metric, margin)]
+            log_e[alike] = log_e_paired(RATIOS[metric], cells[alike], margin, side, NUISANCE_STEPS)
+        return log_e
 
     def estimates(self) -> Floats:
         """See Family."""
@@ -508,20 +544,20 @@ def _since_each_start(cells: Floats, reading: Reading) -> Floats:
     return np.asarray(np.flip(np.cumsum(np.flip(cells, axis=-2), axis=-2), axis=-2))
 
 
-def _present_arm(arm: Arm, reading: Reading) -> Arm:
-    """Return the present exposure at the oldest cut, (J, 1, 1): axes for margins and exposures."""
-    return Arm(*(_present(part, reading)[:, None, None] for part in (arm.events, arm.rest, arm.unknown)))
+def _present_arm(arm: Arm, reading: Reading, cut: int = OLDEST) -> Arm:
+    """Return the present exposure at one cut, (J, 1, 1): axes for margins and exposures."""
+    return Arm(*(_present(part, reading, cut)[:, None, None] for part in (arm.events, arm.rest, arm.unknown)))
 
 
-def _present_pairs(cells: Floats, reading: Reading) -> Floats:
+def _present_pairs(cells: Floats, reading: Reading, cut: int = OLDEST) -> Floats:
     """Return the present exposure's (J, 1, 1, V)."""
-    return np.moveaxis(_present(np.moveaxis(cells, -1, 0), reading, leading=1), 0, -1)[:, None, None]
+    return np.moveaxis(_present(np.moveaxis(cells, -1, 0), reading, cut, leading=1), 0, -1)[:, None, None]
 
 
-def _present(table: Floats, reading: Reading, leading: int = 0) -> Floats:
-    """Return (..., J) of (..., J, C, [S,] K): the oldest cut, keys since the present exposure, that exposure."""
-    at = (slice(None),) * (leading + 1) + (-1,) * (3 if reading.keyed else 2)
-    return np.asarray(table[at])
+def _present(table: Floats, reading: Reading, cut: int, leading: int = 0) -> Floats:
+    """Return (..., J) of (..., J, C, [S,] K): one cut, keys since the present exposure, that exposure."""
+    present = np.moveaxis(table, leading + 1, 0)[cut][..., -1]
+    return np.asarray(present[..., -1] if reading.keyed else present)
 
 
 def _grown(pairs: Floats, scales: Floats) -> Floats:
@@ -573,9 +609,12 @@ def _n(arm: Arm, j: int) -> int:
     return int(arm.all[j, 0, 0])
 
 
+def _known(arm: Arm, j: int) -> int:
+    return int((arm.events + arm.rest)[j, 0, 0])
+
+
 def _of(arm: Arm, j: int) -> str:
-    events, rest = arm.events[j, 0, 0], arm.rest[j, 0, 0]
-    return _percent(events, events + rest)
+    return _percent(arm.events[j, 0, 0], _known(arm, j))
 
 
 def _percent(part: float, whole: float) -> str:
@@ -594,5 +633,5 @@ def _both_served(stable: Arm, candidate: Arm, j: int, share: float) -> str | Non
     if share >= EVERYTHING:
         return "the candidate serves every request, so there is nothing to compare it with"
     if not _n(candidate, j):
-        return "the candidate has served no request in this exposure"
+        return NO_REQUEST_YET
     return None if _n(stable, j) else "stable has served no request in this exposure"

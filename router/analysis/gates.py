@@ -57,6 +57,8 @@ class Paired:
 
     for_harm: Floats
     for_proof: Floats
+    seen: Floats
+    """Those whose ends are both known, for display."""
 
 
 # -- Differences of two rates, with a margin ---------------------------------------------------------------------------
@@ -73,10 +75,16 @@ def difference_harm(
     wealth = log_wealth_ipw(
         stable.all + candidate.all, stable.events + stable.unknown, candidate.events, share, tolerance, side="le"
     )
-    if copies is None:
-        return wealth
-    shadow = (share == 0)[:, None]
-    return wealth + np.where(shadow, log_wealth_bet(CHANGES, copies.for_harm, tolerance[..., None], "le"), 0.0)
+    return wealth if copies is None else wealth + copies_harm(copies, share, tolerance)
+
+
+def copies_harm(copies: Paired, share: Floats, tolerance: Floats) -> Floats:
+    """Return the part of `difference_harm` that copies say: wealth in exposures where the candidate serves nobody."""
+    shadow = share == 0
+    said = log_wealth_bet(CHANGES, copies.for_harm[..., shadow, :], tolerance[..., None], "le")
+    wealth = np.zeros((*said.shape[:-2], len(share), said.shape[-1]))
+    wealth[..., shadow, :] = said
+    return wealth
 
 
 def difference_proof(stable: Arm, candidate: Arm, share: float, margin: Floats, copies: Paired | None = None) -> Floats:

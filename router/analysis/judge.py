@@ -16,7 +16,7 @@ from router.analysis.eprocess import Floats, log_weighted_sum, restart_mixture, 
 from router.analysis.evidence import Evidence, counts_of
 from router.analysis.measures import Levels, Measure, measure, measure_ratios
 from router.analysis.reading import Reading
-from router.analysis.sentences import LARGEST, sentence_of
+from router.analysis.sentences import facts_of, odds, sentence_of
 from router.analysis.thresholds import freeze_thresholds
 from router.analysis.validity import validity_of
 from router.core.decisions import FORMULA, GateResult, Judgement, Verdict
@@ -75,8 +75,8 @@ def judge(case: Case, evidence: Evidence, ratios: Sequence[Measure] | None = Non
     """Return what all gates say of the evidence now.
 
     `ratios` are measures of precision and f1 made earlier of the same case (`measure_of_ratios`): they are dear, and
-    evidence a few seconds old is as valid. None measures them now. Without `detail` gates have no bounds, no forecast
-    and no words, which saves two thirds of the time; verdicts and log e-values are the same.
+    evidence a few seconds old is as valid. None measures them now. Without `detail` gates have no estimate, forecast
+    and words, and no thresholds are frozen, which saves two thirds of the time; verdicts and log e-values are the same.
     """
     reading, levels, gates = _reading(case, evidence), _levels(case), case.spec.gates
     fresh = measure_ratios(reading, gates, levels, detail=detail) if ratios is None else ratios
@@ -175,11 +175,11 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     harm = None
     if worst is not None and total >= math.log(ADVANCE_BELOW):
         harm = (
-            f"evidence of harm stands at {_shown(total)}; the next step asks for less than {ADVANCE_BELOW:g}, "
-            f"a rollback for {_shown(levels.harm)}: {worst.sentence}"
+            f"evidence of harm stands at {odds(total)}; the next step asks for less than {ADVANCE_BELOW:g}, "
+            f"a rollback for {odds(levels.harm)}: {worst.sentence}"
         )
     if rollback and worst is not None:
-        reason = worst.sentence
+        reason = _rolled_back(worst, total)
     elif validity.reason is not None:
         reason = f"the evidence is not valid: {validity.reason}"
     else:
@@ -188,8 +188,18 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
         rollback=rollback, promote=bool(needed) and not waiting and not rollback and validity.reason is None,
         invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=levels.harm, formula=FORMULA,
         counts=counts_of(evidence, case.exposures[-1]), gates=tuple(ruling.result(detail=detail) for ruling in rulings),
-        thresholds=freeze_thresholds(evidence, case.exposures, gates),
+        thresholds=freeze_thresholds(evidence, case.exposures, gates) if detail else (),
     )  # fmt: skip
+
+
+def _rolled_back(worst: _Ruling, total: float) -> str:
+    """Say why: one gate has failed, or several that have not failed alone speak for harm together."""
+    if worst.verdict is Verdict.FAIL:
+        return worst.sentence
+    return (
+        f"no gate has failed alone, but together they speak for harm (evidence {odds(total)}, rollback from "
+        f"{odds(worst.levels.harm)}), most of it {facts_of(worst.one)}"
+    )
 
 
 def _standing(needed: Sequence[_Ruling], waiting: Sequence[_Ruling]) -> str:
@@ -197,11 +207,10 @@ def _standing(needed: Sequence[_Ruling], waiting: Sequence[_Ruling]) -> str:
     if not needed:
         return "nothing is judged: no gate is enforced"
     if not waiting:
-        return needed[0].sentence if len(needed) == 1 else f"all {len(needed)} gates pass"
+        return (
+            needed[0].sentence
+            if len(needed) == 1
+            else f"{'both' if len(needed) == 2 else f'all {len(needed)}'} gates pass"
+        )
     first = waiting[0].sentence
     return first if len(needed) == 1 else f"{len(waiting)} of {len(needed)} gates have not passed yet: {first}"
-
-
-def _shown(log_e: float) -> str:
-    """Return an e-value for a reader; beyond a billion its digits mean nothing."""
-    return f"{math.exp(min(log_e, math.log(LARGEST))):,.3g}"

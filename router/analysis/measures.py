@@ -92,11 +92,17 @@ def _told(family: Family, gates: Gates, levels: Levels, *, detail: bool) -> list
     log_e = np.broadcast_to(harm, (len(gates), len(CUTS), harm.shape[-1]))
     margins = margins_of(gates)[:, None]
     log_f = np.clip(family.proof(margins)[:, 0], -CERTAIN, CERTAIN)
-    estimates = family.estimates()
-    low = high = np.full(len(gates), np.nan)
+    estimates = low = high = np.full(len(gates), np.nan)
     more: Sequence[int | None] = [None] * len(gates)
     if detail:
+        estimates = family.estimates()
         low, high = _bounds(family, len(gates), levels)
+        # They are found to 1/4096 of their range only, and must not contradict the verdict.
+        passed = log_f >= levels.proof
+        if family.more_is_better:
+            low = np.where(passed, np.maximum(low, margins[:, 0]), low)
+        else:
+            high = np.where(passed, np.minimum(high, margins[:, 0]), high)
         more = _more(family, margins, log_f, levels.proof)
     return [
         Measure(

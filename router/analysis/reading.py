@@ -60,8 +60,12 @@ ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
 CODES = tuple(format(cell, "03b") for cell in range(8))
 """Cells of LABEL are `<class>:<code>`, the digits being truth, stable and candidate, in the order of eprocess.CELLS."""
 
+ONLY_STABLE_FAILED: Names = (f"{End.FAIL}/{End.FINE}",)
+ONLY_CANDIDATE_FAILED: Names = (f"{End.FINE}/{End.FAIL}",)
+ALIKE: Names = (f"{End.FINE}/{End.FINE}", f"{End.FAIL}/{End.FAIL}")
+MISSING_STABLE: Names = tuple(f"{Role.STABLE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS)
 MISSING_CANDIDATE: Names = (*(f"{Role.CANDIDATE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS), LOST)
-"""Cells of PAIR: a copy was made and there is no answer of the candidate's, whatever the reason."""
+"""Cells of PAIR: a copy was made and there is no answer of that variant's, whatever the reason."""
 
 Limits = Sequence[Sequence[Sequence[Threshold]]]
 """Thresholds by exposure, gate and quantile; none where they are not frozen."""
@@ -111,9 +115,11 @@ class Reading:
         if not self.keyed:
             return self.outcomes(gates, role)
         (events,) = self._sums(gates, FAILURE, role, [(ALL,)])
-        # Every request in flight may become its key's first failure, so all of them are unknown, not first ones only.
+        # Every request in flight since a start may become its key's first failure, so all of them are unknown, not
+        # first requests only.
         unknown = Reading(self.evidence, self.exposures, keyed=False).outcomes(gates, role).unknown
-        return Arm(events, np.zeros_like(events), np.broadcast_to(unknown[..., None, :], events.shape))
+        since = np.triu(np.ones((len(self.exposures), len(self.exposures))))
+        return Arm(events, np.zeros_like(events), unknown[..., None, :] * since)
 
     def slow(self, gates: Gates, limits: Limits) -> Mapping[Role, Slow]:
         """Return answers beyond their threshold as events; `gates` are all latency gates, with their thresholds.
@@ -142,6 +148,9 @@ class Reading:
         return Paired(
             for_harm=self._changes(gates, lambda a, b: (a is not End.FINE, b is End.FAIL)),
             for_proof=self._changes(gates, lambda a, b: (a is End.FAIL, b is not End.FINE)),
+            seen=np.stack(
+                self._of_pairs(gates, PAIR_FAILURE, [ONLY_STABLE_FAILED, ALIKE, ONLY_CANDIDATE_FAILED]), axis=-1
+            ),
         )
 
     def _changes(self, gates: Gates, fails: Callable[[End, End], tuple[bool, bool]]) -> Floats:
@@ -150,12 +159,22 @@ class Reading:
             for b in End:
                 stable, candidate = fails(a, b)
                 names[candidate - stable].append(f"{a}/{b}")
-        return np.stack(self._of_pairs(gates, PAIR_FAILURE, [tuple(names[change]) for change in (-1, 0, 1)]), axis=-1)
+        changes = self._of_pairs(gates, PAIR_FAILURE, [tuple(names[change]) for change in (-1, 0, 1)])
+        # Of a copy in flight neither end is known.
+        stable, candidate = fails(End.UNKNOWN, End.UNKNOWN)
+        changes[1 + candidate - stable] += self._open_pairs(gates, changes)
+        return np.stack(changes, axis=-1)
+
+    def _open_pairs(self, gates: Gates, ended: Sequence[Floats]) -> Floats:
+        """Return how many copies have begun and not ended."""
+        (started,) = self._of_pairs(gates, STARTED, [(ALL,)])
+        return np.maximum(started - sum(ended), 0.0)
 
     def copies(self, gates: Gates) -> Arm:
         """Return the candidate's failures in copied requests as events."""
         ends = [tuple(f"{a}/{end}" for a in End) for end in (End.FAIL, End.FINE, End.UNKNOWN)]
-        return Arm(*self._of_pairs(gates, PAIR_FAILURE, ends))
+        fail, fine, unknown = self._of_pairs(gates, PAIR_FAILURE, ends)
+        return Arm(fail, fine, unknown + self._open_pairs(gates, (fail, fine, unknown)))
 
     def disagreements(self, gates: Gates) -> Arm:
         """Return pairs that differ as events; copies without an answer of the candidate's, or not compared, as unknown.
@@ -169,8 +188,9 @@ class Reading:
             for table, far in ((events, True), (rest, False)):
                 beyond = [self._beyond(gate, far=far) for gate in gates]
                 np.copyto(table, np.concatenate(beyond), where=numeric)
-        both, missing = self._of_pairs(gates, PAIR, [(BOTH,), MISSING_CANDIDATE])
-        return Arm(events, rest, missing + np.maximum(both - events - rest, 0.0))
+        both, missing, no_pair = self._of_pairs(gates, PAIR, [(BOTH,), MISSING_CANDIDATE, MISSING_STABLE])
+        uncompared = np.maximum(both - events - rest, 0.0)
+        return Arm(events, rest, missing + uncompared + self._open_pairs(gates, (both, missing, no_pair)))
 
     def _beyond(self, gate: GateSpec, *, far: bool) -> Floats:
         """Return how many pairs of one gate have a distance beyond its own, or within it."""
@@ -184,7 +204,7 @@ class Reading:
 
         For a gate of one class: among the rows whose truth is that class.
         """
-        codes = np.stack(self._of_pairs(gates, CORRECT, [("00",), ("01",), ("10",), ("11",)]), axis=-1)
+        codes = np.stack(self._of_labels(gates, [("00",), ("01",), ("10",), ("11",)]), axis=-1)
         if not any(gate.label for gate in gates):
             return codes
         of_class = self.joint_cells(gates)[..., len(CODES) // 2 :]
@@ -210,7 +230,10 @@ class Reading:
         return counts
 
     def _of_pairs(self, gates: Gates, metric: str, names: Sequence[Names]) -> list[Floats]:
-        return self._sums(gates, metric, PAIR_VARIANT, names, NO_CUTS)
+        return self._sums(gates, metric, PAIR_VARIANT, names)
+
+    def _of_labels(self, gates: Gates, names: Sequence[Names]) -> list[Floats]:
+        return self._sums(gates, CORRECT, PAIR_VARIANT, names, NO_CUTS)
 
     def _sums(
         self, gates: Gates, metric: str, variant: str, names: Sequence[Names], cuts: Sequence[str] = CUTS

@@ -12,7 +12,22 @@ LARGEST = 1e9
 
 def sentence_of(one: Measure, verdict: Verdict, log_e: float, proof_at: float) -> str:
     """Return what a gate says, for a person who sees nothing else."""
-    return f"{one.gate.name}: {one.facts}; {_conclusion(one, verdict, log_e, proof_at)}"
+    if verdict is Verdict.INCONCLUSIVE and one.unmeasured is not None:
+        return f"{one.gate.name}: not measured here: {one.unmeasured}"
+    return f"{facts_of(one)}; {_conclusion(one, verdict, log_e, proof_at)}"
+
+
+def facts_of(one: Measure) -> str:
+    """Return what was seen, without what follows from it."""
+    return f"{one.gate.name}: {one.unmeasured or one.facts}"
+
+
+def odds(log_e: float) -> str:
+    """Return an e-value in digits: `225`, `4,850,000`, `more than 1,000,000,000`."""
+    if log_e > math.log(LARGEST):
+        return f"more than {LARGEST:,.0f}"
+    value = math.exp(log_e)
+    return f"{value:.3g}" if value < 100 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def _conclusion(one: Measure, verdict: Verdict, log_e: float, proof_at: float) -> str:
@@ -32,12 +47,10 @@ def _conclusion(one: Measure, verdict: Verdict, log_e: float, proof_at: float) -
 
 
 def _undecided(one: Measure) -> str:
-    if one.unmeasured is not None:
-        return f"not measured here: {one.unmeasured}"
     if one.more is None:
         return f"undecided, and nothing seen so far tells it from a candidate {_harmful(one.gate)}"
-    more = f"about {one.more:,} more {one.unit}"
-    return f"undecided; if it goes on like this, {more} will show that it is not {_harmful(one.gate)}"
+    more = f"about {float(f'{one.more:.2g}'):,.0f} more {one.unit}"
+    return f"undecided; if it goes on like this, {more} will show that it {_proved(one.gate)}"
 
 
 def _harmless(gate: GateSpec) -> str:
@@ -55,7 +68,15 @@ def _harmful(gate: GateSpec) -> str:
         return f"below {_amount(gate, gate.minimum)}"
     if gate.maximum is not None:
         return f"with {_amount(gate, gate.maximum)} or more"
-    return f"worse by {_amount(gate, gate.margin)} or more"
+    return f"worse by {_amount(gate, gate.margin)} or more" if gate.margin else "no better than stable"
+
+
+def _proved(gate: GateSpec) -> str:
+    if gate.minimum is not None:
+        return f"keeps {_amount(gate, gate.minimum)}"
+    if gate.maximum is not None:
+        return f"stays below {_amount(gate, gate.maximum)}"
+    return f"is worse by less than {_amount(gate, gate.margin)}" if gate.margin else "is better than stable"
 
 
 def _amount(gate: GateSpec, value: float) -> str:

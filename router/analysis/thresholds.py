@@ -23,22 +23,31 @@ def freeze_thresholds(
     Of the latest exposure that has enough requests; a quantile that none knows is left out, and the gate says so. Pure
     past: the requests that will be compared with these numbers have not arrived yet.
     """
+    slices = sorted({gate.slice or "" for gate in gates if gate.metric == "latency"})
+    wanted = {(slice_, quantile) for slice_ in slices for quantile in QUANTILES}
     frozen: dict[str, float] = {}
-    for slice_ in {gate.slice or "" for gate in gates if gate.metric == "latency"}:
-        for exposure in reversed(exposures):
-            for quantile, tau_ms in _stable_quantiles(evidence, exposure, slice_).items():
-                frozen.setdefault(threshold_name(quantile, slice_), tau_ms)
+    for exposure in reversed(exposures):
+        if not wanted:
+            break
+        for (slice_, quantile), tau_ms in _stable_quantiles(evidence, exposure, slices).items():
+            if (slice_, quantile) in wanted:
+                wanted.remove((slice_, quantile))
+                frozen[threshold_name(quantile, slice_)] = tau_ms
     return tuple(sorted(frozen.items()))
 
 
-def _stable_quantiles(evidence: Evidence, exposure: Exposure, slice_: str) -> Mapping[float, float]:
-    counts = np.zeros(LATENCY_BUCKETS + 1)
-    for bucket, n in evidence.cells(exposure.id, LATENCY, slice_, Role.STABLE).items():
-        counts[int(bucket)] = n
-    buckets = quantile_of(counts, np.array(QUANTILES))
+def _stable_quantiles(
+    evidence: Evidence, exposure: Exposure, slices: Sequence[str]
+) -> Mapping[tuple[str, float], float]:
+    """Return those quantiles, by slice, that this exposure has enough requests for."""
+    table = evidence.table(LATENCY, Role.STABLE)
+    counts = np.zeros((len(slices), LATENCY_BUCKETS + 1))
+    counts[:, [int(name) for name in table.names]] = table.gather(slices, ("",), [exposure])[:, 0, 0]
+    buckets, totals = quantile_of(counts, np.array(QUANTILES)), counts.sum(axis=-1)
     # Above the last edge there is no number to freeze: a stable model that slow has no latency to defend.
     return {
-        quantile: latency_edge_ms(int(bucket))
-        for quantile, bucket in zip(QUANTILES, buckets, strict=True)
-        if counts.sum() >= FEWEST[quantile] and bucket < LATENCY_BUCKETS
+        (slice_, quantile): latency_edge_ms(int(buckets[number, column]))
+        for number, slice_ in enumerate(slices)
+        for column, quantile in enumerate(QUANTILES)
+        if totals[number] >= FEWEST[quantile] and buckets[number, column] < LATENCY_BUCKETS
     }

@@ -52,7 +52,7 @@ def _contradiction(evidence: Evidence, exposures: Sequence[Exposure]) -> str | N
                 ended = sum(evidence.cells(exposure.id, OUTCOME + cut, "", role).values())
                 if ended > started:
                     return (
-                        f"{ended:,} requests of {role} have ended in exposure {exposure.id}, {started:,} were started"
+                        f"of {role}'s requests {ended:,} have ended in exposure {exposure.id}, {started:,} were started"
                     )
         compared = sum(evidence.value(exposure.id, AGREEMENT, PAIR_VARIANT, cell) for cell in ("same", "different"))
         both = evidence.value(exposure.id, PAIR, PAIR_VARIANT, BOTH)
@@ -81,6 +81,6 @@ def _missing(evidence: Evidence, present: Exposure) -> str | None:
     if missing < MISSING_FEWEST or missing <= MISSING_SHARE * copies:
         return None
     return (
-        f"{missing:,} of {copies:,} copies have no answer of the candidate ({missing / copies:.0%}, at most "
-        f"{MISSING_SHARE:.0%}); look at the route's mirror limits and at the candidate's health"
+        f"{missing:,} of {copies:,} copies have no answer of the candidate ({100 * missing / copies:.0f} %, at most "
+        f"{100 * MISSING_SHARE:.0f} %); look at the route's mirror limits and at the candidate's health"
     )

@@ -6,10 +6,10 @@ frozen when the exposure opens, from requests that arrived before it, so that th
 one: the gateway counts levels, by second of arrival, instead of a whole histogram for each second.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil, floor, log
 
 from router.core.observations import (
     LATENCY_BUCKETS,
@@ -21,7 +21,7 @@ from router.core.rollout import Exposure, GateSpec
 QUANTILES = (0.5, 0.95, 0.99)
 """What a latency gate watches, in this order everywhere."""
 
-_LOG_GROWTH = math.log(LATENCY_GROWTH)
+_LOG_GROWTH = log(LATENCY_GROWTH)
 _SNAP = 1e-9
 """Share of a bucket by which a number may miss its edge and still be that edge: rounding of 0.1 x 1.02^i."""
 
@@ -60,9 +60,11 @@ def _thresholds(gate: GateSpec, frozen: Mapping[str, float]) -> tuple[Threshold,
         tau_ms = frozen.get(threshold_name(quantile, gate.slice or ""))
         if tau_ms is None:
             return ()
-        harm_ms = (1 + tolerance) * tau_ms + gate.slack_ms
-        proof_ms = (1 + margin) * tau_ms + gate.slack_ms
-        found.append(Threshold(_edge_at_or_above(tau_ms), _edge_at_or_above(harm_ms), _edge_at_or_below(proof_ms)))
+        # The rounding of 0.1 x 1.02^i must not push a number that is an edge to the next one.
+        stable = ceil(log(tau_ms / LATENCY_FLOOR_MS) / _LOG_GROWTH - _SNAP)
+        harm = ceil(log(((1 + tolerance) * tau_ms + gate.slack_ms) / LATENCY_FLOOR_MS) / _LOG_GROWTH - _SNAP)
+        proof = floor(log(((1 + margin) * tau_ms + gate.slack_ms) / LATENCY_FLOOR_MS) / _LOG_GROWTH + _SNAP)
+        found.append(Threshold(_within(stable), _within(harm), _within(proof)))
     return tuple(found)
 
 
@@ -88,14 +90,5 @@ def level_of(edges: tuple[int, ...], bucket: int) -> int:
     return bisect_left(edges, bucket)
 
 
-def _edge_at_or_above(latency_ms: float) -> int:
-    return min(max(math.ceil(_position(latency_ms) - _SNAP), 0), LATENCY_BUCKETS)
-
-
-def _edge_at_or_below(latency_ms: float) -> int:
-    return min(max(math.floor(_position(latency_ms) + _SNAP), 0), LATENCY_BUCKETS)
-
-
-def _position(latency_ms: float) -> float:
-    """Return where a latency lies on the scale of edges: i for edge(i)."""
-    return math.log(latency_ms / LATENCY_FLOOR_MS) / _LOG_GROWTH
+def _within(bucket: int) -> int:
+    return 0 if bucket < 0 else min(bucket, LATENCY_BUCKETS)

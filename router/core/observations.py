@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Outcome(StrEnum):
@@ -170,7 +170,7 @@ BOTH = "both"
 LATE = "late"
 """A cell of OUTCOME: stable answered well, but after the deadline at which a rescue would have cut the candidate."""
 
-LOST = "lost"
+LOST: Literal["lost"] = "lost"
 """A cell of PAIR: a copy was made, and the pair was dropped on its way to the store."""
 
 AFFINITY = "key:"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
-from router.core.observations import COMPARED_FAILURES, Outcome, latency_bucket, outcome_of_status
+from router.core.observations import COMPARED_FAILURES, LOST, Outcome, latency_bucket, outcome_of_status
 from router.core.traffic import Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
@@ -18,9 +18,9 @@ from router.gateway.table import NO_KEY
 if TYPE_CHECKING:
     from router.core.traffic import Assignment, Backend
     from router.gateway.client import ClientConnection
-    from router.gateway.firsts import FirstRequest
+    from router.gateway.firsts import FirstPair, FirstRequest
     from router.gateway.table import LiveVariant, Standing
-    from router.gateway.tally import Arrivals, RoleTally
+    from router.gateway.tally import Arrivals, PairCells, PairEnd, RoleTally
     from router.gateway.upstream import UpstreamConnection
     from router.gateway.worker import Worker
 
@@ -45,8 +45,9 @@ class Exchange:
 
     __slots__ = (
         "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
-        "_copy_started", "_early", "_ended", "_first", "_keep_alive", "_kept", "_kept_bytes", "_out", "_out_bytes",
-        "_rechunk", "_request_bytes", "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
+        "_copy_started", "_early", "_ended", "_first", "_first_pair", "_keep_alive", "_kept", "_kept_bytes", "_out",
+        "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_retarget", "_sent_at", "_status", "_tally",
+        "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
@@ -90,6 +91,8 @@ class Exchange:
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
         self._first: FirstRequest | None = None
+        self._pair_cells: PairCells | None = None
+        self._first_pair: FirstPair | None = None
         self.key_cell = NO_KEY
 
     # -- the request ------------------------------------------------------------------------------------------------
@@ -462,6 +465,12 @@ class Exchange:
 
     def _start_copy(self, copy: Copy) -> None:
         self._copy_started = True
+        tally = self.standing.tally
+        if tally is not None:
+            self._pair_cells = tally.pairs.present
+            self._pair_cells.started += 1
+            if self.standing.keyed:
+                self._first_pair = self.worker.recorder.first_pair(self.standing, tally, self.key_cell)
         if self._kept is None:
             copy.end_oversize()
             return
@@ -489,6 +498,20 @@ class Exchange:
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
             len(copy.body),
         )  # fmt: skip
+
+    def pair_ended(self, end: "PairEnd") -> None:
+        """Count how the pair ended, in the cell of the second in which its copy began."""
+        if self._pair_cells is not None:
+            self._pair_cells.end(end)
+        if self._first_pair is not None:
+            self._first_pair.end(end)
+
+    def pair_lost(self) -> None:
+        """Count that nobody could keep the pair until it was read."""
+        if self._pair_cells is not None:
+            self._pair_cells.lose()
+        if self._first_pair is not None:
+            self._first_pair.end(LOST)
 
     def side_ended(self) -> None:
         """One half of the pair is closed; with the second one the pair goes to the recorder."""

@@ -8,16 +8,17 @@ counts for nobody, which costs evidence and never its validity.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from router.core.errors import StoreUnavailableError
+from router.core.observations import LOST
 
 if TYPE_CHECKING:
     from router.core.observations import Outcome
     from router.core.ports import RecordStore
     from router.core.traffic import Role
     from router.gateway.table import Standing
-    from router.gateway.tally import Arrivals, RoleTally, Tally
+    from router.gateway.tally import Arrivals, PairCells, PairEnd, RoleTally, Tally
 
 WAITING = 20_000
 """First events that may wait for the store, some 3 MiB; what does not fit is counted as `keys_full`. Chosen: a burst of
@@ -75,17 +76,30 @@ class FirstFailure(NamedTuple):
         self.arrivals.first_failures[last] += 1
 
 
-class FirstPair(NamedTuple):
-    """A key's first pair in an exposure, as `PairCounts.add` takes it."""
+class FirstPair:
+    """A key's first copy in an exposure: its start is counted when it is admitted, its end when it has one."""
 
-    cell: str
-    agreement: str
-    failures: str
-    distance: int | None
+    __slots__ = ("_cells", "_end")
+
+    def __init__(self) -> None:
+        self._cells: PairCells | None = None
+        self._end: PairEnd | Literal["lost"] | None = None
 
     def admit(self, tally: "Tally", last: int) -> None:
-        """Count it."""
-        tally.keyed(last).pairs.add(*self)
+        """Count its start now, and its end if it has ended."""
+        self._cells = tally.keyed(last).pairs.present
+        self._cells.started += 1
+        if self._end is not None:
+            self.end(self._end)
+
+    def end(self, end: "PairEnd | Literal['lost']") -> None:
+        """Count its end, or keep it until its start is counted; `lost` is a pair that nobody could read."""
+        if self._cells is None:
+            self._end = end
+        elif end == LOST:
+            self._cells.lose()
+        else:
+            self._cells.end(end)
 
 
 class _First(NamedTuple):

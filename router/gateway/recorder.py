@@ -17,6 +17,7 @@ from router.core.ports import RecordBatch
 from router.core.traffic import Role
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.table import NO_KEY
+from router.gateway.tally import PairEnd
 from router.store.pair_codec import encode_pairs
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ class Recorder:
         size = RAW_OVERHEAD_BYTES + lines + _held_bytes(live) + _held_bytes(copy)
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
-            if exchange.standing.tally is not None:
-                exchange.standing.tally.pairs.lose()
+            exchange.pair_lost()
             return
         self.queue_bytes += size
         self._raw.append((exchange, live, copy, size))
@@ -98,6 +98,11 @@ class Recorder:
         """Return what to tell the request's end, if the request may be its key's first in this exposure."""
         first = FirstRequest(role)
         return first if self._first(standing, tally, REQUEST, cell, first) else None
+
+    def first_pair(self, standing: "Standing", tally: "Tally", cell: int) -> FirstPair | None:
+        """Return what to tell the pair's end, if the copy may be its key's first in this exposure."""
+        first = FirstPair()
+        return first if self._first(standing, tally, PAIR, cell, first) else None
 
     def first_failure(self, standing: "Standing", arrivals: "Arrivals", cell: int) -> None:
         """Take a failure, which may be its key's first in this exposure."""
@@ -148,12 +153,9 @@ class Recorder:
         standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
         if standing.tally is not None:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
+            distance = None if comparison.distance is None else str(distance_bucket(comparison.distance))
             failures = f"{stable.outcome.end}/{candidate.outcome.end}"
-            distance = None if comparison.distance is None else distance_bucket(comparison.distance)
-            pair = FirstPair(cell, agreement, failures, distance)
-            standing.tally.pairs.add(*pair)
-            if standing.keyed:
-                self._first(standing, standing.tally, PAIR, exchange.key_cell, pair)
+            exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
         route = standing.live.route.name
         self._fresh[route, standing.rollout_id].append(
             Pair(

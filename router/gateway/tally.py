@@ -5,7 +5,7 @@ Counted in place on the request path, as plain integers; read by the recorder an
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from router.core.observations import (
     AFFINITY,
@@ -30,7 +30,7 @@ from router.core.observations import (
 from router.core.traffic import KEY_CELLS, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from router.core.levels import Levels
 
@@ -110,40 +110,109 @@ class Arrivals:
             yield AFFINITY + FAILURE, f"{ALL}/{last}", number
 
 
-class RoleTally:
-    """One role's requests in one exposure, by second of arrival for as long as some may be in flight.
+class PairCells:
+    """What became of the copies that began within one second, or before a time.
 
-    `present` is the cell of requests that arrive now; a request keeps the cell it arrived in and ends there.
+    Ends by what is missing, what the comparator said, who failed, and how far the answers are apart.
     """
 
-    __slots__ = ("_earlier", "_edges", "_recent", "buckets", "present")
+    __slots__ = ("closed_at", "metrics", "started")
 
-    def __init__(self, edges: tuple[int, ...]) -> None:
-        self._edges = edges
-        self._earlier = Arrivals(edges)
-        self._recent: deque[Arrivals] = deque()
-        self.present = Arrivals(edges)
-        self.buckets: defaultdict[int, int] = defaultdict(int)
+    def __init__(self) -> None:
+        self.started = 0
+        self.closed_at = 0.0
+        self.metrics: dict[str, defaultdict[str, int]] = {
+            metric: defaultdict(int) for metric in (PAIR, AGREEMENT, PAIR_FAILURE, DISTANCE)
+        }
 
-    def end(self, arrivals: Arrivals, outcome: Outcome, bucket: int) -> None:
-        """Count one request's end in the cell it arrived in."""
-        arrivals.end(outcome, bucket)
-        if outcome.is_answer:
-            self.buckets[bucket] += 1
+    def end(self, end: "PairEnd") -> None:
+        """Count a pair both of whose halves have ended."""
+        self.metrics[PAIR][end.cell] += 1
+        self.metrics[AGREEMENT][end.agreement] += 1
+        self.metrics[PAIR_FAILURE][end.failures] += 1
+        if end.distance is not None:
+            self.metrics[DISTANCE][end.distance] += 1
+
+    def lose(self) -> None:
+        """Count a pair that was made and could not be kept until it was read."""
+        self.metrics[PAIR][LOST] += 1
+
+    def add(self, other: "PairCells") -> None:
+        """Take in what another cell has counted."""
+        self.started += other.started
+        for metric, cells in other.metrics.items():
+            for cell, number in cells.items():
+                self.metrics[metric][cell] += number
+
+    @property
+    def open(self) -> int:
+        """Return how many are in flight."""
+        return self.started - sum(self.metrics[PAIR].values())
+
+    def cells(self) -> "Iterator[tuple[str, str, int]]":
+        """Yield (metric, cell, number) of all that is not zero."""
+        if self.started:
+            yield STARTED, ALL, self.started
+        for metric, cells in self.metrics.items():
+            for cell, number in cells.items():
+                yield metric, cell, number
+
+
+class PairEnd(NamedTuple):
+    """How a pair ended.
+
+    `cell` is `both`, or `<role>:<outcome>` of the missing answer; `agreement` is `same`, `different` or `not_compared`;
+    `failures` is `<stable>/<candidate>`; `distance` is a bucket of the comparator's distance.
+    """
+
+    cell: str
+    agreement: str
+    failures: str
+    distance: str | None
+
+
+class _Cell(Protocol):
+    """What Seconds asks of a cell."""
+
+    started: int
+    closed_at: float
+
+    @property
+    def open(self) -> int: ...
+
+    def add(self, other: Self) -> None: ...
+
+
+Cell = TypeVar("Cell", bound=_Cell)
+
+
+class Seconds(Generic[Cell]):
+    """Cells of one second each, for as long as something that began in them may be in flight; older ones are one sum.
+
+    `present` is the cell of what begins now; what began in a cell ends there.
+    """
+
+    __slots__ = ("_earlier", "_make", "_recent", "present")
+
+    def __init__(self, make: "Callable[[], Cell]") -> None:
+        self._make = make
+        self._earlier = make()
+        self._recent: deque[Cell] = deque()
+        self.present = make()
 
     def close_second(self, now: float, total_s: float) -> None:
-        """Begin a new cell; cells whose requests have all ended, `total_s` after they closed, become one."""
+        """Begin a new cell; cells in which all has ended, `total_s` after they closed, become one."""
         if self.present.started:
             self.present.closed_at = now
             self._recent.append(self.present)
-            self.present = Arrivals(self._edges)
+            self.present = self._make()
         while self._recent and self._recent[0].closed_at <= now - total_s and not self._recent[0].open:
             self._earlier.add(self._recent.popleft())
 
-    def at_cuts(self, now: float, total_s: float) -> "Iterator[tuple[str, Arrivals]]":
-        """Yield each of CUTS with what became of the requests that arrived that long ago or earlier."""
+    def at_cuts(self, now: float, total_s: float) -> "Iterator[tuple[str, Cell]]":
+        """Yield each of CUTS with what became of all that began that long ago or earlier."""
         for cut, age_s in zip(CUTS, CUT_AGES_S, strict=True):
-            found = Arrivals(self._edges)
+            found = self._make()
             found.add(self._earlier)
             until = now - (total_s if age_s is None else age_s)
             for cell in self._recent:
@@ -154,40 +223,20 @@ class RoleTally:
             yield cut, found
 
 
-class PairCounts:
-    """Pairs by what is missing, what the comparator said, who failed, and how far the answers are apart."""
+class RoleTally(Seconds[Arrivals]):
+    """One role's requests in one exposure, and the latency of its answers by bucket."""
 
-    __slots__ = ("_agreement", "_distances", "_ends", "_failures")
+    __slots__ = ("buckets",)
 
-    def __init__(self) -> None:
-        self._ends: defaultdict[str, int] = defaultdict(int)
-        self._agreement: defaultdict[str, int] = defaultdict(int)
-        self._failures: defaultdict[str, int] = defaultdict(int)
-        self._distances: defaultdict[int, int] = defaultdict(int)
+    def __init__(self, edges: tuple[int, ...]) -> None:
+        super().__init__(lambda: Arrivals(edges))
+        self.buckets: defaultdict[int, int] = defaultdict(int)
 
-    def add(self, cell: str, agreement: str, failures: str, distance: int | None) -> None:
-        """Count a pair.
-
-        `cell` is `both`, or `<role>:<outcome>` of the missing answer; `agreement` is `same`, `different` or
-        `not_compared`; `failures` is `<stable>/<candidate>`; `distance` is a bucket of the comparator's distance.
-        """
-        self._ends[cell] += 1
-        self._agreement[agreement] += 1
-        self._failures[failures] += 1
-        if distance is not None:
-            self._distances[distance] += 1
-
-    def lose(self) -> None:
-        """Count a pair that was made and could not be kept until it was read."""
-        self._ends[LOST] += 1
-
-    def cells(self) -> "Iterator[tuple[str, str, int]]":
-        """Yield (metric, cell, number) of all."""
-        for metric, cells in ((PAIR, self._ends), (AGREEMENT, self._agreement), (PAIR_FAILURE, self._failures)):
-            for cell, number in cells.items():
-                yield metric, cell, number
-        for bucket, number in self._distances.items():
-            yield DISTANCE, str(bucket), number
+    def end(self, arrivals: Arrivals, outcome: Outcome, bucket: int) -> None:
+        """Count one request's end in the cell it arrived in."""
+        arrivals.end(outcome, bucket)
+        if outcome.is_answer:
+            self.buckets[bucket] += 1
 
 
 class Units:
@@ -197,12 +246,13 @@ class Units:
 
     def __init__(self, levels: "Levels") -> None:
         self.live = {Role.STABLE: RoleTally(levels.stable), Role.CANDIDATE: RoleTally(levels.candidate)}
-        self.pairs = PairCounts()
+        self.pairs = Seconds(PairCells)
 
     def close_second(self, now: float, total_s: float) -> None:
-        """Begin new cells of arrival."""
+        """Begin new cells."""
         for role in self.live.values():
             role.close_second(now, total_s)
+        self.pairs.close_second(now, total_s)
 
     def cells(self, now: float, total_s: float) -> "Iterator[tuple[str, str, str, int]]":
         """Yield (metric, variant, cell, number) of all that is not zero, without the histograms."""
@@ -210,8 +260,9 @@ class Units:
             for cut, arrivals in role.at_cuts(now, total_s):
                 for metric, cell, number in arrivals.cells():
                     yield metric + cut, name.value, cell, number
-        for metric, cell, number in self.pairs.cells():
-            yield metric, PAIR_VARIANT, cell, number
+        for cut, pairs in self.pairs.at_cuts(now, total_s):
+            for metric, cell, number in pairs.cells():
+                yield metric + cut, PAIR_VARIANT, cell, number
 
 
 class Tally(Units):

@@ -3,14 +3,15 @@
 A `Ledger` is one boot. It is told what happens with the moment of each event, in the order of time, and gives whole
 counters at a moment. Cells and the rules behind them:
 
-* STARTED, OUTCOME, LEVEL and FAILURE are counted at all `CUTS`: of requests that arrived at least 0, 1, 5 and `timeout`
+* All but LATENCY and labels are counted at all `CUTS`: of requests that arrived at least 0, 1, 5 and `timeout`
   seconds ago. Their counts stand in cells of one second of arrival until the second is older than the timeout, then in
   one sum; so memory does not grow with requests. A second is counted at a cut when all of it is that old.
 * OUTCOME holds each end in one cell: an `Outcome`, or `LATE`.
 * LEVEL holds ends by `level_of`, those without an answer by how long they were waited for; what the gateway itself gave
   up has no level.
 * LATENCY holds answers by `latency_bucket`.
-* PAIR, AGREEMENT, DISTANCE and PAIR_FAILURE are counted when both ends of a copied request are known.
+* STARTED of pairs is counted when a copy is decided on; PAIR, AGREEMENT, DISTANCE and PAIR_FAILURE when both ends are
+  known.
 * CORRECT is `<stable><candidate>` of 0 and 1; LABEL is `<class>:<truth><stable><candidate>` for each class that is the
   truth or one of both answers.
 * Each slice of a request counts the same cells again.
@@ -133,6 +134,8 @@ class Ledger:
             first_copy = self.seen.first(PAIR, key, exposure.id) if copied else None
         request = Request(exposure.id, role, math.floor(at_s), tuple(slices), key, first, first_copy)
         self._arrived(request, STARTED, ALL)
+        if copied:
+            self._paired(request, STARTED, ALL)
         return request
 
     def end(self, request: Request, outcome: str, latency_ms: float = 0.0) -> None:
@@ -184,12 +187,12 @@ class Ledger:
             )
 
     def _paired(self, request: Request, metric: str, cell: str) -> None:
-        self._twice(request, metric, cell, request.first_copy)
+        self._twice(request, metric, cell, request.first_copy, arrived=True)
 
-    def _twice(self, request: Request, metric: str, cell: str, last: int | None) -> None:
-        self._count(request, metric, PAIR_VARIANT, cell)
+    def _twice(self, request: Request, metric: str, cell: str, last: int | None, *, arrived: bool = False) -> None:
+        self._count(request, metric, PAIR_VARIANT, cell, arrived=arrived)
         if last is not None:
-            self._count(request, AFFINITY + metric, PAIR_VARIANT, f"{cell}/{last}")
+            self._count(request, AFFINITY + metric, PAIR_VARIANT, f"{cell}/{last}", arrived=arrived)
 
     # -- Counters ------------------------------------------------------------------------------------------------------
 
@@ -246,7 +249,7 @@ def settled(
     exposure: Exposure, metric: str, variant: str, cells: Mapping[str, int], slice_: str = ""
 ) -> dict[CounterKey, int]:
     """Return counters of one metric of requests all of which arrived long ago, so at all cuts alike."""
-    cuts = CUTS if metric.removeprefix(AFFINITY) in {STARTED, OUTCOME, LEVEL, FAILURE} else ("",)
+    cuts = ("",) if metric.removeprefix(AFFINITY) in {LATENCY, CORRECT, LABEL} else CUTS
     return {
         CounterKey(exposure.id, metric + cut, slice_, variant, cell): n for cut in cuts for cell, n in cells.items()
     }
@@ -271,5 +274,6 @@ def served(
 
 
 def paired(exposure: Exposure, metric: str, cells: Mapping[str, int], slice_: str = "") -> dict[CounterKey, int]:
-    """Return counters of one metric of pairs."""
-    return settled(exposure, metric, PAIR_VARIANT, cells, slice_)
+    """Return counters of one metric of pairs; where they say how pairs ended, also that as many had begun."""
+    begun = settled(exposure, STARTED, PAIR_VARIANT, {ALL: sum(cells.values())}, slice_) if metric == PAIR else {}
+    return {**begun, **settled(exposure, metric, PAIR_VARIANT, cells, slice_)}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.analysis.families import RATIOS
 from router.analysis.judge import judge
 from router.core.decisions import GateResult, Verdict
 from router.core.observations import (
@@ -193,11 +194,10 @@ def test_a_gate_says_the_same_alone_and_among_others(clear: Clear) -> None:
     together = judged(case_of(*others, *GATES, exposures=[exposure(1, slices=["user=new"])]), clear.harmful)
     (found,) = [result for result in together.gates if result.gate == clear.gate.name]
     alone = result_of(clear.gate, clear.harmful)
-    assert (alone.log_e_harm, alone.log_e_proof, alone.estimate) == (
-        found.log_e_harm,
-        found.log_e_proof,
-        found.estimate,
-    )
+    # A matrix product of another shape may round the last bit of precision and f1 differences, which never decide.
+    within = 1e-12 if clear.gate.metric in RATIOS else 0.0
+    assert (alone.log_e_harm, alone.log_e_proof) == pytest.approx((found.log_e_harm, found.log_e_proof), rel=within)
+    assert alone.estimate == found.estimate
 
 
 # -- Bounds and forecasts ----------------------------------------------------------------------------------------------

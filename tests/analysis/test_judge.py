@@ -259,8 +259,8 @@ def test_a_rollback_names_the_gate_of_the_largest_term() -> None:
 
 
 def undetailed(result: GateResult) -> GateResult:
-    """Return a result without its words, bounds, counts and forecast."""
-    return replace(result, sentence="", low=None, high=None, counts=(), more_requests=None)
+    """Return a result without its words, estimate, bounds, counts and forecast."""
+    return replace(result, sentence="", estimate=None, low=None, high=None, counts=(), more_requests=None)
 
 
 @pytest.mark.parametrize("keyed", [False, True])

@@ -108,7 +108,7 @@ def test_more_than_a_twentieth_of_copies_without_an_answer_are_too_many(cell: st
     enough, missing = (validity(paired(TWO, PAIR, {BOTH: 1_000 - n, cell: n})) for n in (50, 51))
     assert Validity() == enough
     assert missing.reason is not None
-    assert missing.reason.startswith("51 of 1,000 copies have no answer of the candidate (5%, at most 5%)")
+    assert missing.reason.startswith("51 of 1,000 copies have no answer of the candidate (5 %, at most 5 %)")
     assert not missing.broken
 
 
@@ -128,4 +128,6 @@ def test_missing_copies_are_those_of_the_present_exposure() -> None:
 def test_a_contradiction_is_named_before_anything_else() -> None:
     """Numbers that contradict each other say nothing about drops."""
     counters = {**drops(ONE, 0, 400), **settled(TWO, OUTCOME, Role.STABLE, {"ok": 1})}
-    assert Validity("1 requests of stable have ended in exposure 2, 0 were started", broken=True) == validity(counters)
+    assert Validity("of stable's requests 1 have ended in exposure 2, 0 were started", broken=True) == validity(
+        counters
+    )

@@ -240,7 +240,9 @@ async def test_each_exposure_has_its_own_counters(bench: Bench) -> None:
     await gateway.worker.recorder.flush()
     found = await counters(gateway)
     started_by = {(key.exposure, key.variant): value for key, value in found.items() if key.metric == "started"}
-    assert started_by == {(1, "stable"): 5, (canary.exposure.id, "candidate"): 7}
+    assert started_by == {
+        (1, "stable"): 5, (1, "pair"): 5, (canary.exposure.id, "candidate"): 7, (canary.exposure.id, "pair"): 7,
+    }  # fmt: skip
     assert gateway.outcomes("v1") == {"ok": 14}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.core.levels import Levels
 from router.core.observations import CUTS, DROPS, CounterKey, End, Outcome, latency_bucket
 from router.core.traffic import Role
-from router.gateway.tally import Tally
+from router.gateway.tally import PairEnd, Tally
 
 TOTAL_S = 30.0
 EDGES = Levels(stable=(latency_bucket(10.0),), candidate=(latency_bucket(12.0), latency_bucket(20.0)))
@@ -98,13 +98,33 @@ def test_without_frozen_thresholds_there_are_no_levels() -> None:
 def test_pairs_are_counted_by_what_is_missing_who_failed_and_how_far_they_are_apart() -> None:
     """The four views of one pair, and the pair that got lost on its way."""
     counted = tally()
-    counted.pairs.add("both", "different", f"{End.FINE}/{End.FAIL}", 12)
-    counted.pairs.add("candidate:timeout", "not_compared", f"{End.FINE}/{End.FAIL}", None)
-    counted.pairs.lose()
+    cell = counted.pairs.present
+    cell.started += 4
+    cell.end(PairEnd("both", "different", f"{End.FINE}/{End.FAIL}", "12"))
+    cell.end(PairEnd("candidate:timeout", "not_compared", f"{End.FINE}/{End.FAIL}", None))
+    cell.lose()
+    assert cell.open == 1
+    assert numbers(counted, 1.0, "started", "pair") == {"all": 4}
     assert numbers(counted, 1.0, "pair", "pair") == {"both": 1, "candidate:timeout": 1, "lost": 1}
     assert numbers(counted, 1.0, "agreement", "pair") == {"different": 1, "not_compared": 1}
     assert numbers(counted, 1.0, "pair_failure", "pair") == {"fine/fail": 2}
     assert numbers(counted, 1.0, "distance", "pair") == {"12": 1}
+
+
+def test_a_copy_in_flight_keeps_the_second_in_which_it_began() -> None:
+    """A slow answer is not left out of the denominator at any cut that is old enough to know of it."""
+    counted = tally()
+    counted.turn(1_000.0)
+    slow = counted.pairs.present
+    slow.started += 1
+    for second in range(1, 40):
+        counted.turn(1_000.0 + second)
+        counted.pairs.present.started += 1
+        counted.pairs.present.end(PairEnd("both", "same", "fine/fine", "0"))
+    counted.turn(1_040.0)
+    found = [numbers(counted, 1_040.0, "started" + cut, "pair")["all"] for cut in CUTS]
+    assert found == [40, 39, 35, 10]
+    assert [numbers(counted, 1_040.0, "pair" + cut, "pair")["both"] for cut in CUTS] == [39, 38, 34, 9]
 
 
 EVENTS = st.lists(

@@ -1,7 +1,7 @@
 """A/A: how often equal variants are rolled back, by a judge that looks each second for ten minutes.
 
-54 cells, {constant, diurnal, step} x {fixed, ramp} x {independent, bursts, sticky} x {instant, delayed, fail-fast}, with
-the product's gates. Their tolerances keep an equal candidate away from the edge of the null hypothesis, so eight
+54 cells, {constant, diurnal, step} x {fixed, ramp} x {independent, bursts, sticky} x {instant, delayed, fail-fast},
+with the product's gates. Their tolerances keep an equal candidate away from the edge of the null hypothesis, so eight
 further cells have none: there the promise is tested where it is tight. All of alpha is spent on one attempt, and where
 nothing else ends a rollout the judge goes on looking until the horizon.
 """
@@ -50,7 +50,7 @@ class Setting:
     @property
     def name(self) -> str:
         """Return the cell's name, unique."""
-        words = " ".join((self.shape, self.routing, self.unit, self.timing))
+        words = f"{self.shape} {self.routing} {self.unit} {self.timing}"
         return words if self.gates == "as shipped" else f"{words}, {self.gates}"
 
     def plan(self) -> Plan:

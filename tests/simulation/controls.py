@@ -99,7 +99,7 @@ def _controls(scenario: Scenario, errs: Sequence[Errs]) -> list[Control]:
 
 
 def _falls(log_e: Floats, level: float, *, keyed: bool = False) -> Flags:
-    """Return which rollouts are ever rolled back, (R,), from log e (R, looks, C, S) of one gate that is all there is."""
+    """Return which rollouts are ever rolled back, (R,), by one gate that is all there is: log e (R, looks, C, S)."""
     evidence = strongest(log_e[:, :, None], np.ones(1), keyed=keyed)
     return np.asarray((evidence >= level).any(axis=1))
 
@@ -211,12 +211,12 @@ BAD_USERS, BAD, GOOD = 0.03, 0.9, 0.003
 
 def sticky_users(runs: int, rng: np.random.Generator, *, better_first: bool) -> Errs:
     """Equal variants, or a candidate that fails a fifth as often in the first step and equally often later."""
-    by_rule: dict[str, list[Floats]] = {rule: [] for rule in ("ours", *WRONG_UNITS)}
+    found: dict[str, list[Floats]] = {rule: [] for rule in ("ours", *WRONG_UNITS)}
     for _ in range(runs):
-        for rule, counts in by_unit(served(rng, better_first=better_first), rng).items():
-            by_rule[rule].append(counts)
-    counts = {rule: np.stack(found) for rule, found in by_rule.items()}  # (R, looks, K, last, variant, failed)
-    falls = {rule: _keyed_falls(found) for rule, found in counts.items() if rule != WRONG_UNITS[0]}
+        for rule, one in by_unit(served(rng, better_first=better_first), rng).items():
+            found[rule].append(one)
+    counts = {rule: np.stack(parts) for rule, parts in found.items()}  # (R, looks, K, last, variant, failed)
+    falls = {rule: _keyed_falls(units) for rule, units in counts.items() if rule != WRONG_UNITS[0]}
     falls[WRONG_UNITS[0]] = _request_falls(counts[WRONG_UNITS[0]].sum(axis=3), SHARES)
     return falls.pop("ours"), falls
 
@@ -336,12 +336,11 @@ def harm_at_p99_only(runs: int, rng: np.random.Generator) -> Errs:
     z = norm.isf(exceeds) + np.log(1.1) / sigma  # beyond 1.1 times stable's quantile
     slower = 0.99 * norm.sf(z) + 0.01 * norm.sf(z - np.log(5.0) / sigma)
     slow = [_levels(chances, runs, rng) for chances in (exceeds, slower)]
-    n = [levels[..., 0] for levels in slow]
     proofs = []
     for q, quantile in enumerate(QUANTILES):
-        arms = [_known(levels[..., q + 1, None], (all_ - levels[..., q + 1])[..., None])
-                for levels, all_ in zip(slow, n, strict=True)]  # fmt: skip
-        proofs.append(ask.slow_proof(*arms, HALF, quantile))
+        stable, candidate = (_known(counts[..., q + 1, None], counts[..., 0, None] - counts[..., q + 1, None])
+                             for counts in slow)  # fmt: skip
+        proofs.append(ask.slow_proof(stable, candidate, HALF, quantile))
     by_quantile = np.stack(proofs, axis=-1)
     return _proved(by_quantile.min(axis=-1)), {"average over the quantiles": _proved(log_mean_exp(by_quantile))}
 

@@ -1,7 +1,7 @@
 """What the product's judge says of arrays of counts: of thousands of rollouts at once, through the product's functions.
 
-Counts are (n, C, S, K, COLUMNS): rollouts, cuts in time, start points (with keys; else one, for all), exposures, and the
-columns of `traffic`. `test_aa` checks that `router.analysis.judge.judge` says the same.
+Counts are (n, C, S, K, COLUMNS): rollouts, cuts in time, start points (with keys; else one, for all), exposures, and
+the columns of `traffic`. `test_aa` checks that `router.analysis.judge.judge` says the same.
 """
 
 import math
@@ -18,7 +18,7 @@ from router.analysis.judge import strongest, weights_of
 from router.core.levels import QUANTILES, Threshold, threshold_name, thresholds_of
 from router.core.observations import LATENCY_BUCKETS, latency_edge_ms
 from router.core.rollout import Exposure, GateSpec
-from tests.simulation.traffic import COLUMNS, FAILED, LEVELS, OF_CANDIDATE, OF_STABLE, STARTED, Ints
+from tests.simulation.traffic import COLUMNS, FAILED, LEVELS, OF_CANDIDATE, OF_STABLE, STARTED, Counts, Ints
 
 ERRORS = GateSpec("errors", "error_rate", max_increase=0.005)
 LATENCY = GateSpec("latency", "latency", max_increase=0.1, tolerance=0.05)
@@ -109,7 +109,7 @@ class Screen:
         errors, latency = gates.weights
         self._weights = np.array([errors, *[latency / len(QUANTILES)] * len(QUANTILES)])
 
-    def bound(self, counts: Floats) -> Floats:
+    def bound(self, counts: Counts) -> Floats:
         """Return exp(harm) or more, (n, C), but for ROUNDING."""
         starts, exposures = counts.shape[2:4]
         weights = start_weights(exposures)

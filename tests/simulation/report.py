@@ -100,25 +100,44 @@ def _plain(value: Record) -> Any:  # noqa: ANN401 - JSON
 # -- For a reader ------------------------------------------------------------------------------------------------------
 
 
+SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "aa": (
+        "A/A: equal variants, rolled back by a judge that looks each second",
+        ("name", "runs", "false_rollbacks", "rate", "bound"),
+    ),
+    "pooled": ("A/A, all cells together", ("runs", "false_rollbacks", "rate", "bound")),
+    "controls": (
+        "Negative controls: a wrong rule errs where ours does not",
+        ("name", "wrong_rule", "wrong_rate", "our_rate", "bound"),
+    ),
+    "promotion": (
+        "Whole rollouts", ("name", "truth", "promoted", "rolled_back", "held", "median_s", "bound"),
+    ),
+    "latency": ("Latency: time to detect a slowdown", ("name", "runs", "fired", "median_s", "expected_s")),
+}  # fmt: skip
+"""Of each part its title and the fields that fit into a terminal; the document has all."""
+
+
 def show(report: Report, console: Console) -> None:
     """Print the tables of the parts that were run, and the verdict last."""
-    if report.aa:
-        console.print(_of_records("A/A: equal variants, false rollbacks with a look each second", report.aa))
-    if report.pooled is not None:
-        console.print(_of_records("A/A, all cells together", [report.pooled]))
-    if report.controls:
-        console.print(_of_records("Negative controls: the wrong rule must fail where ours holds", report.controls))
-    if report.promotion:
-        console.print(_of_records("Promotion and rollback of whole rollouts", report.promotion))
-    if report.power:
-        for failure_rate in dict.fromkeys(row.failure_rate for row in report.power):
-            console.print(_of_power(report.power, failure_rate))
-        console.print("fraction fired, median seconds to fire, median of failures that stable would not have had\n")
-    if report.latency:
-        console.print(_of_records("Latency: seconds to detect a slowdown (statistics.md 2.2)", report.latency))
+    for name, records in report.parts().items():
+        if records and name == "power":
+            _show_power(report.power, console)
+        elif records:
+            console.print(_of_records(*SHOWN[name], records), "")
     if report.costs:
-        console.print(_of_records("One evaluation of each e-process", report.costs))
+        console.print(_of_records("One evaluation of each e-process", ("name", "microseconds"), report.costs), "")
     console.print(verdict(report), style="green" if report.ok else "bold red", highlight=False, soft_wrap=True)
+
+
+def _show_power(rows: Sequence[Row], console: Console) -> None:
+    for failure_rate in dict.fromkeys(row.failure_rate for row in rows):
+        console.print(_of_power(rows, failure_rate), "")
+    console.print(
+        "Each cell: fraction rolled back, median seconds until then, median of the failures served until then that "
+        "stable would not have had. A/A: false rollbacks. An ! breaks its bound.\n",
+        highlight=False,
+    )
 
 
 def verdict(report: Report) -> str:
@@ -138,34 +157,39 @@ def verdict(report: Report) -> str:
 def _title(record: Record) -> str:
     """Return what a reader would look for in the tables."""
     if isinstance(record, Row):
-        return f"{_judge(record)} p={100 * record.failure_rate:g} % RR {record.ratio:g}"
-    return str(getattr(record, "name", "rate"))
+        return f"{_judge(record)}, stable fails {100 * record.failure_rate:g} %, x{record.ratio:g}"
+    words = [str(getattr(record, name)) for name in ("name", "wrong_rule") if hasattr(record, name)]
+    return ", ".join(words) or "rate"
 
 
-IN_THE_NAME = {"shape", "routing", "unit", "timing", "gates"}
-"""Fields that the terminal leaves out, since a cell's name says them."""
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
-def _of_records(title: str, records: Sequence[Record]) -> Table:
-    """Return a table with one line per record and one column per field."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    names = [one.name for one in dataclasses.fields(records[0]) if one.name not in IN_THE_NAME]
+def _of_records(title: str, names: Sequence[str], records: Sequence[Record]) -> Table:
+    """Return a table with one line per record and one column per field, the verdict last."""
+    table = _table(title)
     for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if name in {"name", "wrong_rule"} else "right")
+        header = name.removesuffix("_s").replace("_", "\n", 1)
+        table.add_column(header, justify="left" if name in WORDS else "right")
     for record in records:
-        style = "red" if holds(record) is False else None
-        table.add_row(*(_shown(getattr(record, name)) for name in names), style=style)
+        mark = {True: "", False: "!", None: ""}[holds(record)]
+        table.add_row(*(_shown(name, getattr(record, name)) for name in names), mark, style="red" if mark else None)
     return table
+
+
+WORDS = {"name", "wrong_rule", "truth"}
+"""Fields that are read, not compared."""
 
 
 def _of_power(rows: Iterable[Row], failure_rate: float) -> Table:
     """Return section 4's table for one failure rate of stable."""
     here = [row for row in rows if row.failure_rate == failure_rate]
     ratios = sorted({row.ratio for row in here})
-    table = Table(title=f"Stable fails {100 * failure_rate:g} %", title_justify="left", title_style="bold")
-    table.add_column("judge")
+    table = _table(f"Time to detect, where stable fails {100 * failure_rate:g} % and the candidate so many times that")
+    table.add_column("judge", no_wrap=True)
     for ratio in ratios:
-        table.add_column("A/A" if ratio == 1 else f"x{ratio:g}", justify="right")
+        table.add_column("A/A" if ratio == 1 else f"x{ratio:g}", justify="right", no_wrap=True)
     for judge in dict.fromkeys(_judge(row) for row in here):
         by_ratio = {row.ratio: row for row in here if _judge(row) == judge}
         table.add_row(judge, *(_fired(by_ratio[ratio]) if ratio in by_ratio else "" for ratio in ratios))
@@ -173,19 +197,24 @@ def _of_power(rows: Iterable[Row], failure_rate: float) -> Table:
 
 
 def _judge(row: Row) -> str:
-    return row.judge if row.alpha is None else f"{row.judge}, {100 * row.alpha:g} %"
+    return row.judge if row.alpha is None else f"{row.judge} {100 * row.alpha:g} %"
 
 
 def _fired(row: Row) -> str:
-    text = f"{row.fired:.2f}" if row.ratio > 1 else f"{row.fired:.4f}"
-    if row.ratio > 1 and row.median_s is not None and row.excess is not None:
-        text += f" {row.median_s:5.0f} s {row.excess:5.1f}"
-    return f"[red]{text} ![/red]" if row.passed is False else text
+    text = f"{row.fired:.4f}" if row.ratio == 1 else f"{row.fired:.2f}"
+    # A median of hardly any runs says nothing.
+    if row.ratio > 1 and row.fired >= 0.01 and row.median_s is not None and row.excess is not None:
+        text += f" {row.median_s:4.0f} {row.excess:5.1f}"
+    return f"[red]{text}![/red]" if row.passed is False else text
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "NO"
-    if isinstance(value, float):
-        return "-" if not math.isfinite(value) else f"{value:.4g}"
-    return "-" if value is None else str(value)
+def _shown(name: str, value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, int) and name.endswith("_s"):
+        return f"{value:,} s"
+    if not isinstance(value, float):
+        return str(value)
+    if name == "microseconds":
+        return f"{value:,.0f} us"
+    return f"{value:,.0f} s" if name.endswith("_s") else f"{value:.4f}"

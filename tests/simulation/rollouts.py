@@ -23,6 +23,7 @@ from tests.simulation.traffic import (
     STARTED,
     TIMEOUT_S,
     TIMINGS,
+    Counts,
     Flags,
     Ints,
     Pace,
@@ -104,7 +105,7 @@ class Rollouts:
         self.traffic = Traffic(rows, timing, self.share, plan.horizon_s, rng)
         many, steps = len(rows.shape), len(plan.weights)
         starts = steps if plan.keyed else 1
-        self.counts = np.zeros((len(CUT_S), many, starts, steps, COLUMNS), dtype=np.float32)
+        self.counts: Counts = np.zeros((len(CUT_S), many, starts, steps, COLUMNS), dtype=np.float32)
         self.step, self.since_s = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.int64)
         self.stable_edges = np.zeros((steps, many, len(QUANTILES)), dtype=np.int64)
         self.candidate_edges = np.zeros((steps, many, 2 * len(QUANTILES)), dtype=np.int64)
@@ -169,10 +170,10 @@ class Rollouts:
         self.counts[cuts, np.arange(len(self._ids)), starts, step] += came[:, None]
 
     def _requests_answered(self, t_s: int) -> Floats:
-        """Return how many requests of this second the candidate answered; with keys most are none of those counted."""
+        """Return how many requests of this second the candidate answers; with keys, most are not those counted."""
         if self.plan.keyed:
             return self._rng.poisson(REQUESTS_PER_S * self.share[self.step]).astype(np.float64)
-        return self._ring[t_s % len(self._ring)][:, 0, -1, OF_CANDIDATE.start + STARTED].astype(np.float64)
+        return np.asarray(self._ring[t_s % len(self._ring)][:, 0, -1, OF_CANDIDATE.start + STARTED], dtype=np.float64)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -193,13 +194,13 @@ class Rollouts:
         self._advance(self._unharmed(ready, exposures), now_s)
         self._finish(ended, now_s)
 
-    def _seen(self, rows: Ints | slice, cuts: slice, exposures: int) -> Floats:
+    def _seen(self, rows: Ints | slice, cuts: slice, exposures: int) -> Counts:
         """Return counts (n, C, S, K, COLUMNS) of the exposures so far."""
         return np.moveaxis(self.counts[cuts, rows, :exposures, :exposures], 0, 1)
 
     def harm(self, rows: Ints, exposures: int) -> Floats:
         """Return log e of harm, at all cuts."""
-        counts = self._seen(rows, slice(None), exposures)
+        counts = self._seen(rows, slice(None), exposures).astype(np.float64)
         return harm(counts, self.share[:exposures], self.plan.gates, keyed=self.plan.keyed)
 
     def _unharmed(self, rows: Ints, exposures: int) -> Ints:
@@ -221,7 +222,7 @@ class Rollouts:
 
     def _present(self, rows: Ints) -> Floats:
         """Return what the last exposure alone says, at the oldest cut; with keys, of each key in it."""
-        return self.counts[-1, rows, -1, -1]
+        return np.asarray(self.counts[-1, rows, -1, -1], dtype=np.float64)
 
     # -- moving ------------------------------------------------------------------------------------------------------
 

@@ -22,12 +22,8 @@ def test_a_clear_case_is_decided(truth: Truth) -> None:
     case = case_of(truth, 100)
     assert case.passed
     assert case.promoted + case.rolled_back + case.held == pytest.approx(1)
-
-
-def test_an_equal_candidate_arrives_in_about_ten_minutes() -> None:
-    """At 100 requests/s with swinging rates, the median is at most 12 minutes and not below the ramp's own 6."""
-    (equal,) = (truth for truth in TRUTHS if truth.name == "equal")
-    assert 360 < case_of(equal, 100).median_s < 720
+    # At 100 requests/s the ramp itself takes six minutes; harm must be found sooner than proof is.
+    assert (380 < case.median_s < 720) if truth.promise == "promoted" else case.median_s < 480
 
 
 @pytest.mark.slow

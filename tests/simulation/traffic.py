@@ -1,8 +1,9 @@
 """Traffic at the level of counts: what each of R rollouts sees in one second, without an object for any request.
 
-Axes: rollouts R, kinds of users, the exposure in which a key was last counted J, start points S (one of these three
-without keys), delays D (`Timing.delays_s`), and COLUMNS, which are what a gateway counts of both variants. Failure rates and latencies move
-with the hour, and outages strike, for both variants alike; what the candidate does beyond that is `World`.
+Axes: rollouts R, kinds of users, the exposure in which a key was last counted J, start points S (one of each of these
+three without keys), delays D (`Timing.delays_s`), and COLUMNS, which are what a gateway counts of both variants.
+Failure rates and latencies move with the hour, and outages strike, for both variants alike; what the candidate does
+beyond that is `World`.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from router.core.observations import LATENCY_BUCKETS, latency_edge_ms
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Counts = NDArray[np.float32]
+"""Whole numbers below 2^24: half the memory, and nothing is lost."""
 Shape = Literal["constant", "diurnal", "step"]
 Unit = Literal["independent", "bursts", "sticky"]
 Pace = Literal["instant", "delayed", "fail-fast"]
@@ -217,7 +220,7 @@ class Traffic:
 
     # -- latency: thresholds and levels ------------------------------------------------------------------------------
 
-    def stable_quantiles(self, rows: Ints, since_s: Ints, until_s: int, weight: float, quantiles: Floats) -> Ints:
+    def stable_quantiles(self, rows: Ints, since_s: Ints, until_s: int, weight: Floats, quantiles: Floats) -> Ints:
         """Return the buckets (n, Q) of stable's quantiles among its answers from `since_s` (n,) until `until_s`.
 
         Before the rollout (`until_s` is 0) idle traffic is asked, as it was in the clock's first block.
@@ -334,7 +337,7 @@ class Traffic:
         """Return arrivals (R, kinds, J) by what becomes of them, with chances (R, kinds, cells)."""
         chances = chances / chances.sum(axis=-1, keepdims=True)
         if self.keyed:
-            return self._rng.multinomial(arrived, chances[:, :, None])
+            return self._rng.multinomial(arrived.astype(np.int64), chances[:, :, None])
         # Poisson arrivals, each kept with its chance, are independent Poisson counts.
         return self._rng.poisson(arrived[..., None] * chances[:, :, None])
 
