@@ -58,10 +58,11 @@ MEDIAN_RATIOS = _constant(ratios(points=40, low=1.01, high=1.9))
 def log_mean_exp(log_values: Floats) -> Floats:
     """Return the log of the mean of exp over the last axis; exact for -inf, inf where any value is inf."""
     top = log_values.max(axis=-1, keepdims=True)
+    if np.isfinite(top).all():  # the sum is then at least 1, so that nothing can go wrong
+        return np.asarray(np.log(np.exp(log_values - top).sum(axis=-1) / log_values.shape[-1]) + top[..., 0])
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        mean = np.log(np.exp(log_values - top).sum(axis=-1) / log_values.shape[-1]) + top[..., 0]
-    return np.asarray(mean, dtype=np.float64)
+        return np.asarray(np.log(np.exp(log_values - top).sum(axis=-1) / log_values.shape[-1]) + top[..., 0])
 
 
 def mixed(log_wealth: Floats) -> Floats:

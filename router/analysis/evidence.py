@@ -105,15 +105,10 @@ class Table:
 
     def gather(self, slices: Sequence[str], cuts: Sequence[str], exposures: Sequence[Exposure]) -> Floats:
         """Return (slices, cuts, exposures, L)."""
-        return np.asarray(
-            self._values[
-                np.ix_(
-                    [self._slices.get(slice_, -1) for slice_ in slices],
-                    [self._cuts.get(cut, -1) for cut in cuts],
-                    [self._exposures.get(exposure.id, -1) for exposure in exposures],
-                )
-            ]
-        )
+        at_slice = np.array([self._slices.get(slice_, -1) for slice_ in slices])
+        at_cut = np.array([self._cuts.get(cut, -1) for cut in cuts])
+        at_exposure = np.array([self._exposures.get(exposure.id, -1) for exposure in exposures])
+        return np.asarray(self._values[at_slice[:, None, None], at_cut[:, None], at_exposure])
 
 
 _EMPTY = Table.of({}, by_key=False)

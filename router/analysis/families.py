@@ -203,7 +203,7 @@ class Latency:
             (_present_arm(one, reading), _present_arm(other, reading))
             for one, other in zip(a.for_proof, b.for_proof, strict=True)
         ]
-        self._seen_a, self._seen_b = (_present_arm(slow[role].for_proof[0], reading, NOW) for role in Role)
+        self._seen_a, self._seen_b = (_present_arm(slow[role].for_harm[0], reading, NOW) for role in Role)
 
     @cached_property
     def _histograms(self) -> Floats:
@@ -230,11 +230,11 @@ class Latency:
 
     def harm(self) -> Floats:
         """See Family. The average over the quantiles (statistics.md rule 1: never for promotion)."""
-        by_quantile = [
-            _by_start(ask.slow_harm(stable, candidate, self._share, quantile), self._reading)
-            for quantile, (stable, candidate) in zip(QUANTILES, self._harm, strict=True)
-        ]
-        return log_mean_exp(np.stack(by_quantile, axis=-1))
+        median, *tails = self._harm
+        stable, candidate = (_stacked(arms) for arms in zip(*tails, strict=True))
+        of_median = _by_start(ask.slow_harm(*median, self._share, QUANTILES[0]), self._reading)
+        of_tails = _by_start(ask.slow_harm(stable, candidate, self._share, QUANTILES[1]), self._reading)
+        return log_mean_exp(np.stack([of_median, *of_tails], axis=-1))
 
     def harm_now(self, margins: Floats) -> None:  # noqa: ARG002 - thresholds are frozen with their margins
         """See Family: bounds come from `bounds`."""
@@ -551,13 +551,12 @@ def _present_arm(arm: Arm, reading: Reading, cut: int = OLDEST) -> Arm:
 
 def _present_pairs(cells: Floats, reading: Reading, cut: int = OLDEST) -> Floats:
     """Return the present exposure's (J, 1, 1, V)."""
-    return np.moveaxis(_present(np.moveaxis(cells, -1, 0), reading, cut, leading=1), 0, -1)[:, None, None]
+    return _present(cells, reading, cut)[:, None, None]
 
 
-def _present(table: Floats, reading: Reading, cut: int, leading: int = 0) -> Floats:
-    """Return (..., J) of (..., J, C, [S,] K): one cut, keys since the present exposure, that exposure."""
-    present = np.moveaxis(table, leading + 1, 0)[cut][..., -1]
-    return np.asarray(present[..., -1] if reading.keyed else present)
+def _present(table: Floats, reading: Reading, cut: int) -> Floats:
+    """Return (J, ...) of (J, C, [S,] K, ...): one cut, keys since the present exposure, that exposure."""
+    return np.asarray(table[:, cut, -1, -1] if reading.keyed else table[:, cut, -1])
 
 
 def _grown(pairs: Floats, scales: Floats) -> Floats:
@@ -571,6 +570,11 @@ def _grown_arm(arm: Arm, scales: Floats) -> Arm:
 def _along(values: Floats, like: Floats) -> Floats:
     """Return (J,) shaped to broadcast over (J, C) or (J, C, S)."""
     return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def _stacked(arms: Sequence[Arm]) -> Arm:
+    """Return arms of one shape along a new first axis."""
+    return Arm(*(np.stack(parts) for parts in zip(*((arm.events, arm.rest, arm.unknown) for arm in arms), strict=True)))
 
 
 def _where(condition: NDArray[np.bool_], one: Arm, other: Arm) -> Arm:

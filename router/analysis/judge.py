@@ -100,28 +100,27 @@ def _levels(case: Case) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class _Ruling:
-    """What one measure comes to."""
+    """What one measure comes to; `harm_at` is from where on the gate alone has failed: 1/(alpha w)."""
 
     one: Measure
-    weight: float
+    verdict: Verdict
     log_e: float
+    harm_at: float
     levels: Levels
-    broken: bool
 
-    @property
-    def harm_at(self) -> float:
-        """Return from where on the gate alone has failed: 1/(alpha w)."""
-        return self.levels.harm - math.log(self.weight)
-
-    @property
-    def verdict(self) -> Verdict:
+    @classmethod
+    def of(cls, one: Measure, weight: float, log_e: float, levels: Levels, *, broken: bool) -> "_Ruling":
         """Return the gate's verdict; harm outweighs proof."""
-        if self.broken:
-            return Verdict.ERROR
-        if self.log_e >= self.harm_at:
-            return Verdict.FAIL
-        proved = self.one.log_f >= self.levels.proof and self.one.unmeasured is None
-        return Verdict.PASS if proved else Verdict.INCONCLUSIVE
+        harm_at = levels.harm - math.log(weight)
+        if broken:
+            verdict = Verdict.ERROR
+        elif log_e >= harm_at:
+            verdict = Verdict.FAIL
+        elif one.log_f >= levels.proof and one.unmeasured is None:
+            verdict = Verdict.PASS
+        else:
+            verdict = Verdict.INCONCLUSIVE
+        return cls(one, verdict, log_e, harm_at, levels)
 
     @property
     def sentence(self) -> str:
@@ -134,11 +133,11 @@ class _Ruling:
         gate = one.gate
         return GateResult(
             gate=gate.name, verdict=verdict, sentence=self.sentence if detail else "", rule=_RULES[verdict],
-            enforced=not gate.dry_run, estimate=one.estimate, low=one.low, high=one.high,
+            enforced=not gate.dry_run, estimate=one.detail.estimate, low=one.detail.low, high=one.detail.high,
             margin=gate.margin if gate.minimum is None else gate.minimum,
             tolerance=gate.rollback_margin if gate.minimum is None else gate.minimum,
-            log_e_harm=self.log_e, harm_at=self.harm_at, log_e_proof=0.0 if self.broken else one.log_f,
-            proof_at=self.levels.proof, counts=one.counts if detail else (), more_requests=one.more,
+            log_e_harm=self.log_e, harm_at=self.harm_at, log_e_proof=0.0 if verdict is Verdict.ERROR else one.log_f,
+            proof_at=self.levels.proof, counts=one.counts if detail else (), more_requests=one.detail.more,
         )  # fmt: skip
 
 
@@ -154,15 +153,14 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     levels, gates = _levels(case), case.spec.gates
     validity = validity_of(evidence, case.exposures, keyed=case.keyed)
     weights = weights_of(gates)
+    log_e = np.array([one.log_e for one in measures]) if measures else np.zeros((0, 1, 1))
     # A statistic that is not a number is an error of measurement: it says nothing of the candidate (e = 1).
-    broken = [not (np.isfinite(one.log_e).all() and math.isfinite(one.log_f)) for one in measures]
-    log_e = np.array(
-        [np.zeros_like(one.log_e) if bad else one.log_e for one, bad in zip(measures, broken, strict=True)]
-    )
+    broken = ~(np.isfinite(log_e).all(axis=(1, 2)) & np.isfinite([one.log_f for one in measures]))
+    log_e[broken] = 0.0
     alone = strongest(log_e[:, None], np.ones(1), keyed=case.keyed) if gates else np.zeros(0)
     rulings = [
-        _Ruling(one, float(weight), float(harm), levels, bad)
-        for one, weight, harm, bad in zip(measures, weights, alone, broken, strict=True)
+        _Ruling.of(one, weight, harm, levels, broken=bad)
+        for one, weight, harm, bad in zip(measures, weights.tolist(), alone.tolist(), broken.tolist(), strict=True)
     ]
     enforced = [j for j, gate in enumerate(gates) if not gate.dry_run]
     total, worst = 0.0, None

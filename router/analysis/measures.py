@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,22 +31,30 @@ class Levels:
     proof: float
 
 
+class _Detail(NamedTuple):
+    """What is told on demand, as in `core.decisions.GateResult`; `more` counts `Measure.unit`."""
+
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    more: int | None = None
+
+
+_NO_DETAIL = _Detail()
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One gate: `log_e` (C, S) of harm by cut and start point, and `log_f` of proof in the present exposure.
 
-    `estimate`, `low`, `high` and `more` are as in `core.decisions.GateResult`; `more` counts `unit`. `unmeasured` says
-    why nothing can be said in this exposure.
+    `unmeasured` says why nothing can be said in this exposure.
     """
 
     gate: GateSpec
     log_e: Floats
     log_f: float
-    estimate: float | None
-    low: float | None
-    high: float | None
-    more: int | None
     unmeasured: str | None
+    detail: "_Detail"
     _family: Family
     _number: int
 
@@ -92,10 +101,8 @@ def _told(family: Family, gates: Gates, levels: Levels, *, detail: bool) -> list
     log_e = np.broadcast_to(harm, (len(gates), len(CUTS), harm.shape[-1]))
     margins = margins_of(gates)[:, None]
     log_f = np.clip(family.proof(margins)[:, 0], -CERTAIN, CERTAIN)
-    estimates = low = high = np.full(len(gates), np.nan)
-    more: Sequence[int | None] = [None] * len(gates)
+    told = [_NO_DETAIL] * len(gates)
     if detail:
-        estimates = family.estimates()
         low, high = _bounds(family, len(gates), levels)
         # They are found to 1/4096 of their range only, and must not contradict the verdict.
         passed = log_f >= levels.proof
@@ -104,20 +111,11 @@ def _told(family: Family, gates: Gates, levels: Levels, *, detail: bool) -> list
         else:
             high = np.where(passed, np.minimum(high, margins[:, 0]), high)
         more = _more(family, margins, log_f, levels.proof)
+        numbers = zip(family.estimates(), low, high, more, strict=True)
+        told = [_Detail(_finite(estimate), _finite(a), _finite(b), n) for estimate, a, b, n in numbers]
     return [
-        Measure(
-            gate=gate,
-            log_e=log_e[j],
-            log_f=float(log_f[j]),
-            estimate=_finite(estimates[j]),
-            low=_finite(low[j]),
-            high=_finite(high[j]),
-            more=more[j],
-            unmeasured=family.unmeasured(j),
-            _family=family,
-            _number=j,
-        )
-        for j, gate in enumerate(gates)
+        Measure(gate, log_e[j], log_f, family.unmeasured(j), told[j], family, j)
+        for j, (gate, log_f) in enumerate(zip(gates, log_f.tolist(), strict=True))
     ]
 
 

@@ -76,7 +76,10 @@ _ALL_SLICES = GateSpec("all requests", "error_rate")
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """Slow answers of one variant as events, by QUANTILES: beyond the thresholds of harm, and of proof."""
+    """Slow answers of one variant as events, by QUANTILES: beyond the thresholds of harm, and of proof.
+
+    Those of proof are of the present exposure at the oldest cut, the last along their axes.
+    """
 
     for_harm: Sequence[Arm]
     for_proof: Sequence[Arm]
@@ -137,10 +140,15 @@ class Reading:
         table, cells = self.evidence.table(self._unit(LEVEL), role), self._gather(LEVEL, role, gates, CUTS)
         (ended,) = self._added(table, cells, cut[None, ..., None])
         slow = np.array([int(name) for name in table.names], dtype=np.int64) >= first_slow[..., None]
-        for_harm, for_proof = (
-            [_arm(started, events, ended - events) for events in self._added(table, cells, slow[side])]
-            for side in range(2)
-        )
+        for_harm = [_arm(started, events, ended - events) for events in self._added(table, cells, slow[0])]
+        if not self.keyed:  # proof asks for the present exposure at the oldest cut alone
+            started, ended, cells, slow = (
+                started[:, -1:, -1:],
+                ended[:, -1:, -1:],
+                cells[:, -1:, -1:],
+                slow[..., -1:, :],
+            )
+        for_proof = [_arm(started, events, ended - events) for events in self._added(table, cells, slow[1])]
         return Slow(for_harm, for_proof)
 
     def copied_failures(self, gates: Gates) -> Paired:
@@ -241,8 +249,12 @@ class Reading:
         """Return the sum over each group of cells, by gate, cut and exposure."""
         table = self.evidence.table(self._unit(metric), variant)
         masks = np.array([[name in group for name in table.names] for group in names], dtype=bool)
+        masks = masks.reshape(len(names), len(table.names))
         cells = self._gather(metric, variant, gates, cuts)
-        return self._added(table, cells, masks.reshape(len(names), 1, 1, len(table.names)))
+        if self.keyed:
+            return self._added(table, cells, masks[:, None, None])
+        sums = cells @ masks.T.astype(np.float64)  # whole numbers: exact in any order
+        return [sums[..., group] for group in range(len(names))]
 
     def _unit(self, metric: str) -> str:
         return AFFINITY + metric if self.keyed else metric

@@ -47,9 +47,9 @@ def _conclusion(one: Measure, verdict: Verdict, log_e: float, proof_at: float) -
 
 
 def _undecided(one: Measure) -> str:
-    if one.more is None:
+    if one.detail.more is None:
         return f"undecided, and nothing seen so far tells it from a candidate {_harmful(one.gate)}"
-    more = f"about {float(f'{one.more:.2g}'):,.0f} more {one.unit}"
+    more = f"about {float(f'{one.detail.more:.2g}'):,.0f} more {one.unit}"
     return f"undecided; if it goes on like this, {more} will show that it {_proved(one.gate)}"
 
 

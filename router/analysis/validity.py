@@ -52,7 +52,7 @@ def _contradiction(evidence: Evidence, exposures: Sequence[Exposure]) -> str | N
                 ended = sum(evidence.cells(exposure.id, OUTCOME + cut, "", role).values())
                 if ended > started:
                     return (
-                        f"of {role}'s requests {ended:,} have ended in exposure {exposure.id}, {started:,} were started"
+                        f"{ended:,} requests of {role} have ended in exposure {exposure.id}, {started:,} were started"
                     )
         compared = sum(evidence.value(exposure.id, AGREEMENT, PAIR_VARIANT, cell) for cell in ("same", "different"))
         both = evidence.value(exposure.id, PAIR, PAIR_VARIANT, BOTH)

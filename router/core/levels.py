@@ -31,7 +31,7 @@ _NAMES = {quantile: f"latency_p{quantile * 100:g}_ms" for quantile in QUANTILES}
 
 def threshold_name(quantile: float, slice_: str = "") -> str:
     """Return the name of stable's quantile in `Exposure.thresholds`, in milliseconds: `latency_p95_ms[@slice]`."""
-    return f"{_NAMES[quantile]}@{slice_}" if slice_ else _NAMES[quantile]
+    return _NAMES[quantile] + (f"@{slice_}" if slice_ else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def thresholds_of(gates: Iterable[GateSpec], exposure: Exposure) -> tuple[tuple[
 
 def _thresholds(gate: GateSpec, frozen: Mapping[str, float]) -> tuple[Threshold, ...]:
     found = []
-    tolerance, margin = gate.rollback_margin, gate.margin
-    for quantile in QUANTILES:
-        tau_ms = frozen.get(threshold_name(quantile, gate.slice or ""))
+    tolerance, margin, suffix = gate.rollback_margin, gate.margin, f"@{gate.slice}" if gate.slice else ""
+    for name in _NAMES.values():
+        tau_ms = frozen.get(name + suffix)
         if tau_ms is None:
             return ()
         # The rounding of 0.1 x 1.02^i must not push a number that is an edge to the next one.

@@ -128,6 +128,4 @@ def test_missing_copies_are_those_of_the_present_exposure() -> None:
 def test_a_contradiction_is_named_before_anything_else() -> None:
     """Numbers that contradict each other say nothing about drops."""
     counters = {**drops(ONE, 0, 400), **settled(TWO, OUTCOME, Role.STABLE, {"ok": 1})}
-    assert Validity("of stable's requests 1 have ended in exposure 2, 0 were started", broken=True) == validity(
-        counters
-    )
+    assert Validity("1 requests of stable have ended in exposure 2, 0 were started", broken=True) == validity(counters)
