@@ -202,6 +202,8 @@ async def _run_control(
     on_ready: Callable[[], None],
 ) -> None:
     """Run control loop and admin API until `asked` returns. Raises when one of the two ends before."""
+    # Before numpy is loaded: the judge's matrices are small, and more threads would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from router.admin.app import create_app
     from router.control.loop import ControlLoop
     from router.control.probe import probe

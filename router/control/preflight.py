@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from router.core.errors import ConfigError
 from router.core.ports import RolloutPolicy
-from router.core.rollout import RolloutState, Spec, Step
+from router.core.rollout import FULL_BP, GateSpec, RolloutState, Spec, Step
 from router.core.traffic import Route
 
 
@@ -49,7 +49,41 @@ def start_refusal(route: Route, state: RolloutState, spec: Spec, steps: Sequence
         return f"rollout {state.id} is {state.phase} with candidate {state.candidate}; it has to end first"
     if spec.candidate == state.stable:
         return f"{spec.candidate} is stable already; name another variant as candidate"
-    return mirror_refusal(route, steps)
+    return mirror_refusal(route, steps) or gates_refusal(spec, steps)
+
+
+def gates_refusal(spec: Spec, steps: Sequence[Step]) -> str | None:
+    """Say which enforced gate cannot be measured in the last step, so that the rollout could never end; else None."""
+    last = steps[-1]
+    for gate in spec.gates:
+        if gate.dry_run or (last.gates and gate.name not in last.gates):
+            continue
+        why = _not_measured(gate, steps)
+        if why is not None:
+            return (
+                f"gate {gate.name} cannot pass in the last step (weight {last.weight_bp / 100:g} %, mirror "
+                f"{last.mirror_bp / 100:g} %): {why}; change that step, leave the gate out of its `gates`, or set "
+                "dry_run: true"
+            )
+    return None
+
+
+def _not_measured(gate: GateSpec, steps: Sequence[Step]) -> str | None:
+    last = steps[-1]
+    compared = 0 < last.weight_bp < FULL_BP
+    match gate.metric:
+        case "latency":
+            if not compared:
+                return "latency is compared between requests that both variants serve, not between copies"
+            return None if len(steps) > 1 else "stable's quantiles are frozen when a step follows another one"
+        case "error_rate" if gate.max_increase is not None:
+            if compared or (last.mirror_bp and not last.weight_bp):
+                return None
+            return "there is nothing to compare the candidate with; `max` is an absolute limit"
+        case "error_rate":
+            return None if last.weight_bp or last.mirror_bp else "the candidate gets no request"
+        case _:
+            return None if last.mirror_bp else f"{gate.metric} needs copies, to have both answers to one request"
 
 
 def mirror_refusal(route: Route, steps: Sequence[Step]) -> str | None:

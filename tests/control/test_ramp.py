@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.control.commands import Change
+from router.control.commands import Change, RefusedError
 from router.control.ramp import Facts, lagging_of, propose
 from router.control.replicas import GATEWAY, replicas_of
 from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
@@ -103,6 +103,44 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
     assert lagging_of(state, replicas_of("digits", beats, now_s), beats) is None
     beats[1] = replace(beats[1], config_digest="other")
     assert "same configuration" in str(lagging_of(state, replicas_of("digits", beats, now_s), beats))
+
+
+@pytest.mark.parametrize(
+    ("gate", "last", "why"),
+    [
+        (
+            GateSpec("speed", "latency", max_increase=0.1),
+            Step(weight_bp=10_000, mirror_bp=1_000),
+            "both variants serve",
+        ),
+        (GateSpec("speed", "latency", max_increase=0.1), Step(mirror_bp=10_000), "both variants serve"),
+        (GateSpec("errors", "error_rate", max_increase=0.005), Step(weight_bp=10_000), "nothing to compare"),
+        (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=5_000), "needs copies"),
+        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000), "needs copies"),
+    ],
+)
+async def test_a_rollout_whose_gate_could_never_pass_is_refused(
+    plant: Plant, gate: GateSpec, last: Step, why: str
+) -> None:
+    """Preflight: each enforced gate can be measured in the last step; a gate on trial may be what it likes."""
+    spec = replace(SPEC, steps=(STEPS[0], last), gates=(gate,))
+    with pytest.raises(RefusedError, match=f"gate {gate.name} cannot pass in the last step .*{why}"):
+        await begun(plant, spec)
+    await begun(plant, replace(spec, gates=(replace(gate, dry_run=True),)))
+
+
+@pytest.mark.parametrize(
+    ("gate", "last"),
+    [
+        (GateSpec("errors", "error_rate", max_increase=0.005), Step(mirror_bp=10_000)),
+        (GateSpec("errors", "error_rate", maximum=0.01), Step(weight_bp=10_000)),
+        (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=10_000, mirror_bp=1_000)),
+        (GateSpec("speed", "latency", max_increase=0.1), Step(weight_bp=5_000)),
+    ],
+)
+async def test_a_rollout_whose_gates_can_be_measured_starts(plant: Plant, gate: GateSpec, last: Step) -> None:
+    """In shadow by copies, at 100 % by absolute limits."""
+    assert (await begun(plant, replace(SPEC, steps=(STEPS[0], last), gates=(gate,)))).active
 
 
 # -- the whole loop -------------------------------------------------------------------------------------------------
