@@ -129,25 +129,13 @@ def summary(path: Path, config: "TurnoutConfig") -> list[str]:
     return lines
 
 
-LABELLED = ("accuracy", "recall", "precision", "f1")
-"""Metrics that need the truth about a request."""
-
-
 def not_acting(config: "TurnoutConfig") -> list[str]:
     """Return a note for each rollout block: what in it is checked and kept, yet changes nothing in this version."""
-    notes = []
-    for name, spec in config.rollouts.items():
-        notes.append(
-            f"note: rollout of {name}: the breaker and rescue are kept but do not act in this version: a failing "
-            "candidate is taken back by the judge, and its failures reach clients until then"
-        )
-        labelled = [gate.name for gate in spec.gates if gate.metric in LABELLED and not gate.dry_run]
-        if labelled:
-            notes.append(
-                f"note: rollout of {name}: {', '.join(labelled)} wait for true labels, which this version cannot take "
-                "yet: the rollout will not be promoted by itself unless they are dry_run"
-            )
-    return notes
+    return [
+        f"note: rollout of {name}: the breaker and rescue are kept but do not act in this version: a failing "
+        "candidate is taken back by the judge, and its failures reach clients until then"
+        for name in config.rollouts
+    ]
 
 
 def _count(number: int, thing: str) -> str:

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 
 from router.control.blocks import BlockStanding, next_rollout_id, standing_of
 from router.control.moves import make_move
-from router.control.preflight import check_candidate, check_gates, mirror_refusal, plan_of, replan, start_refusal
+from router.control.preflight import (
+    check_candidate,
+    check_gates,
+    gates_refusal,
+    mirror_refusal,
+    plan_of,
+    replan,
+    start_refusal,
+)
 from router.control.probe import Prober
 from router.control.states import States
 from router.core.decisions import (
@@ -211,6 +219,9 @@ class Commands:
         policy = change.policy or state.policy
         check_gates(state.spec, change.steps)
         steps = replan(self.policies, state.spec, policy, change.steps)
+        refusal = gates_refusal(state.spec, steps)
+        if refusal is not None:
+            raise RefusedError(refusal, state)
         return SetPolicy(reason=order.reason, actor=order.actor, policy=policy, steps=steps)
 
     async def _begin(

@@ -22,11 +22,11 @@ from router.control.commands import Commands, ContendedError, Order, RefusedErro
 from router.control.lease import Lease
 from router.control.moves import make_move
 from router.control.probe import Prober
-from router.control.ramp import Facts, lagging_of, propose
+from router.control.ramp import Facts, lagging_of, propose, unfrozen
 from router.control.replicas import CONTROL, replicas_of
 from router.control.states import States
 from router.core.config import TurnoutConfig
-from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement
+from router.core.decisions import Actor, ActorKind, Advance, Decision, Hold, Judgement
 from router.core.errors import (
     ConfigError,
     IllegalTransitionError,
@@ -34,8 +34,10 @@ from router.core.errors import (
     StaleEpochError,
     StoreUnavailableError,
 )
+from router.core.observations import ALL, PAIR_VARIANT, STARTED
 from router.core.ports import Heartbeat, RolloutPolicy, Store
 from router.core.rollout import Phase, RolloutState
+from router.core.traffic import Role
 from router.settings import block_hash
 from router.telemetry import logs
 
@@ -144,6 +146,7 @@ class ControlLoop:
         try:
             await self._turn()
         except StoreUnavailableError as error:
+            self._arrived.clear()  # what happened meanwhile is not known, so it was not silence
             self._store_is(up=False, why=str(error))
         except StaleEpochError as error:
             self._lease.lose(str(error))
@@ -166,6 +169,7 @@ class ControlLoop:
         epoch = await self._lease.renew(max((state.epoch for state in stored.values()), default=0))
         if epoch is None:
             self._blocks.clear()
+            self._arrived.clear()
         else:
             fenced = {name: await self._fence(state, epoch) for name, state in stored.items()}
             for name in self._config.routes:
@@ -221,21 +225,35 @@ class ControlLoop:
         ratios = self._ratios_of(state, evidence)
         judgement = self.states.judgement(state, evidence, ratios, detail=False)
         now_s = self._now_s()
-        proposal: Decision = Hold(reason="paused")
-        if state.phase is Phase.PROGRESSING:
-            proposal = self._propose(state, judgement, self._facts(state, judgement), now_s)
+        proposal = self._proposal(state, judgement, evidence, now_s)
         if make_move(state, (proposal,), judgement, now_s).record is None:
             return
         told = self.states.judgement(state, evidence, ratios)  # the ledger keeps every number and sentence
+        if state.spec is not None and isinstance(proposal, Advance) and unfrozen(state.spec, told.thresholds):
+            return
         await self.states.write(state, make_move(state, (proposal,), told, now_s))
+
+    def _proposal(self, state: RolloutState, judgement: Judgement, evidence: Evidence, now_s: float) -> Decision:
+        """Return what to propose; a plug-in's mistake is a Hold, so that the judge can roll back all the same."""
+        if state.phase is not Phase.PROGRESSING:
+            return Hold(reason="paused")
+        try:
+            return self._propose(state, judgement, self._facts(state, evidence), now_s)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._report(f"policy of {state.route}", error)
+            return Hold(reason=f"the policy has failed: {type(error).__name__}")
 
     def _by_policy(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
         return propose(self._policies[state.policy], state, judgement, facts, now_s)
 
-    def _facts(self, state: RolloutState, judgement: Judgement) -> Facts:
-        """Note whether evidence has arrived since the last turn, by the clock that never jumps."""
+    def _facts(self, state: RolloutState, evidence: Evidence) -> Facts:
+        """Note whether evidence of the candidate has arrived since the last turn, by the clock that never jumps.
+
+        Silence is counted from the state's last change, and only over turns that could see the evidence.
+        """
         now = self._monotonic()
-        key = (state.id, state.exposure.id, judgement.counts)
+        begun = [evidence.value(state.exposure.id, STARTED, who, ALL) for who in (Role.CANDIDATE, PAIR_VARIANT)]
+        key = (state.id, state.revision, *begun)
         known = self._arrived.get(state.route)
         if known is None or known[0] != key:
             known = self._arrived[state.route] = (key, now)

@@ -68,22 +68,25 @@ def gates_refusal(spec: Spec, steps: Sequence[Step]) -> str | None:
     return None
 
 
-def _not_measured(gate: GateSpec, steps: Sequence[Step]) -> str | None:
+def _not_measured(  # noqa: PLR0911 - one line for each sort of gate
+    gate: GateSpec, steps: Sequence[Step]
+) -> str | None:
     last = steps[-1]
     compared = 0 < last.weight_bp < FULL_BP
-    match gate.metric:
-        case "latency":
-            if not compared:
-                return "latency is compared between requests that both variants serve, not between copies"
-            return None if len(steps) > 1 else "stable's quantiles are frozen when a step follows another one"
-        case "error_rate" if gate.max_increase is not None:
-            if compared or (last.mirror_bp and not last.weight_bp):
-                return None
-            return "there is nothing to compare the candidate with; `max` is an absolute limit"
-        case "error_rate":
-            return None if last.weight_bp or last.mirror_bp else "the candidate gets no request"
-        case _:
-            return None if last.mirror_bp else f"{gate.metric} needs copies, to have both answers to one request"
+    if gate.slice is not None:
+        return "slices are not counted in this version"
+    if gate.metric in ("accuracy", "recall", "precision", "f1"):
+        return "it waits for true labels, which this version cannot take yet"
+    if gate.metric == "disagreement":
+        return None if last.mirror_bp else "disagreement needs copies, to have both answers to one request"
+    if gate.metric == "latency":
+        if not compared:
+            return "latency is compared between requests that both variants serve, not between copies"
+        return None if len(steps) > 1 else "stable's quantiles are frozen when a step follows another one"
+    if gate.max_increase is not None:
+        alone = not compared and not (last.mirror_bp and not last.weight_bp)
+        return "there is nothing to compare the candidate with; `max` is an absolute limit" if alone else None
+    return None if last.weight_bp or last.mirror_bp else "the candidate gets no request"
 
 
 def mirror_refusal(route: Route, steps: Sequence[Step]) -> str | None:

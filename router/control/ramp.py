@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from router.control.replicas import Replica
 from router.core.decisions import Advance, Decision, Hold, Judgement, Pause, Promote, RollBack
+from router.core.levels import QUANTILES, threshold_name
 from router.core.ports import Heartbeat, RolloutPolicy
-from router.core.rollout import Phase, RolloutState
+from router.core.rollout import Phase, RolloutState, Spec
 
 ABORT = "abort"
 """The action that rolls back; every other one pauses."""
@@ -65,6 +66,18 @@ def lagging_of(state: RolloutState, replicas: Sequence[Replica], heartbeats: Ite
     if len(digests) > 1:
         return f"waits until all replicas have the same configuration: there are {len(digests)} different ones"
     return None
+
+
+def unfrozen(spec: Spec, thresholds: tuple[tuple[str, float], ...]) -> bool:
+    """Whether an enforced latency gate would find no threshold in the next exposure: nothing is frozen later."""
+    known = {name for name, _ in thresholds}
+    wanted = {
+        threshold_name(quantile, gate.slice or "")
+        for gate in spec.gates
+        if gate.metric == "latency" and not gate.dry_run
+        for quantile in QUANTILES
+    }
+    return not wanted <= known
 
 
 def _stopped(action: str, reason: str) -> Decision:

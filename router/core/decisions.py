@@ -260,7 +260,7 @@ def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s
     match decision:
         case Promote():
             refusal = None if by_operator else waits_for(judgement, state, now_s)
-            refusal = refusal or _promote_refusal(judgement, decision, by_operator=by_operator)
+            refusal = refusal or _promote_refusal(judgement, state, decision, by_operator=by_operator)
         case Advance() if not by_operator:
             refusal = waits_for(judgement, state, now_s)
         case Approve() if not by_operator:
@@ -272,8 +272,14 @@ def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s
     return Hold(reason=refusal, actor=decision.actor) if refusal else decision
 
 
-def _promote_refusal(judgement: Judgement, decision: Promote, *, by_operator: bool) -> str | None:
-    if judgement.promote or (decision.full and by_operator):
+def _promote_refusal(
+    judgement: Judgement, state: "RolloutState", decision: Promote, *, by_operator: bool
+) -> str | None:
+    if decision.full and by_operator:
+        return None
+    if state.step + 1 < len(state.steps):
+        return f"promotion is for the last step; this is step {state.step + 1} of {len(state.steps)}"
+    if judgement.promote:
         return None
     return f"promotion waits for the judge ({judgement.reason}); an operator can promote without it: promote --full"
 

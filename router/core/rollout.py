@@ -188,9 +188,9 @@ class RolloutState:
         return self.phase in (Phase.PROGRESSING, Phase.PAUSED)
 
 
-EXPOSURES = 200
-"""How many exposures a rollout may have. Chosen: evidence, the judge's work and the stored state grow with them; a plan
-has ten, so this leaves an operator a hundred changes of mind."""
+EXPOSURES = 50
+"""How many exposures a rollout may have. Chosen: with affinity keys the judge's work grows with their square, 0.14 s at
+60; a plan has ten, so this leaves an operator forty changes of mind. The weight may be lowered at any time."""
 
 SEEN_BLOCKS = 64
 """How many block hashes a state remembers. Chosen; a file holds one block, so this is 64 edits of the file."""
@@ -252,9 +252,10 @@ def apply(
 ) -> RolloutState:
     """Return the state after `decision`, one revision later; `Hold` gives back the same state.
 
-    A new Exposure opens (its id is the new revision) whenever policy, weight or mirror change, and with each
-    Start; `thresholds` are what it freezes, but for a Start, which has no past. Raises IllegalTransitionError, and
-    changes nothing, where TRANSITIONS has no entry, there is no next step, or there were EXPOSURES already.
+    A new Exposure opens (its id is the new revision) whenever weight or mirror change, and with each Start, Advance and
+    SetPolicy, whose steps have clocks and counts of their own; `thresholds` are what it freezes, but for a Start, which
+    has no past. Raises IllegalTransitionError, and changes nothing, where TRANSITIONS has no entry, there is no next
+    step, or there were EXPOSURES already and the weight would not fall.
     """
     phase = TRANSITIONS.get((state.phase, type(decision)))
     if phase is None:
@@ -263,7 +264,7 @@ def apply(
         return state
     moved = replace(state, phase=phase, revision=state.revision + 1, reason=decision.reason)
     after = _effect(moved, decision, now_s)
-    if after.active and len(after.past) >= EXPOSURES:
+    if after.active and len(after.past) >= EXPOSURES and after.exposure.weight_bp >= state.exposure.weight_bp:
         why = f"this rollout has changed its shares {EXPOSURES} times; abort and retry, or promote --full"
         raise IllegalTransitionError(state.phase, decision.kind, ("promote", "roll_back"), why)
     if after.exposure is moved.exposure or isinstance(decision, d.Start):
@@ -308,7 +309,9 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
             return _expose(back, state.policy, 0, 0, now_s)
         case d.RollBack():
             return _expose(state, state.policy, 0, 0, now_s)
-        case d.Pause() | d.Resume() | d.Hold():
+        case d.Resume():
+            return replace(state, started_s=now_s)  # an operator who goes on gives it max_duration anew
+        case d.Pause() | d.Hold():
             return state
         case _:
             assert_never(decision)
@@ -321,13 +324,15 @@ def _remember(seen: tuple[str, ...], block: str) -> tuple[str, ...]:
 def _enter_step(state: RolloutState, index: int, policy: str, now_s: float) -> RolloutState:
     step = state.steps[index]
     entered = replace(state, step=index, approved=False)
-    return _expose(entered, policy, step.weight_bp, step.mirror_bp, now_s)
+    return _open(entered, policy, step.weight_bp, step.mirror_bp, now_s)
 
 
 def _expose(state: RolloutState, policy: str, weight_bp: int, mirror_bp: int, now_s: float) -> RolloutState:
     old = state.exposure
-    if (old.policy, old.weight_bp, old.mirror_bp) == (policy, weight_bp, mirror_bp):
-        return state
-    return replace(
-        state, exposure=Exposure(state.revision, weight_bp, mirror_bp, policy, now_s), past=(*state.past, old)
-    )
+    same = (old.policy, old.weight_bp, old.mirror_bp) == (policy, weight_bp, mirror_bp)
+    return state if same else _open(state, policy, weight_bp, mirror_bp, now_s)
+
+
+def _open(state: RolloutState, policy: str, weight_bp: int, mirror_bp: int, now_s: float) -> RolloutState:
+    opened = Exposure(state.revision, weight_bp, mirror_bp, policy, now_s)
+    return replace(state, exposure=opened, past=(*state.past, state.exposure))

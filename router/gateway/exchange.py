@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
-from router.core.observations import COMPARED_FAILURES, LOST, Outcome, latency_bucket, outcome_of_status
+from router.core.observations import COMPARED_FAILURES, LOST, End, Outcome, latency_bucket, outcome_of_status
 from router.core.traffic import Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
 from router.gateway.table import NO_KEY
+from router.gateway.tally import PairEnd
 
 if TYPE_CHECKING:
     from router.core.traffic import Assignment, Backend
     from router.gateway.client import ClientConnection
     from router.gateway.firsts import FirstPair, FirstRequest
     from router.gateway.table import LiveVariant, Standing
-    from router.gateway.tally import Arrivals, PairCells, PairEnd, RoleTally
+    from router.gateway.tally import Arrivals, PairCells, RoleTally
     from router.gateway.upstream import UpstreamConnection
     from router.gateway.worker import Worker
 
@@ -410,6 +411,8 @@ class Exchange:
                 self.side_ended()
             else:
                 self.standing.live.drop_copy(f"live_{outcome.value}")
+                if self.role is Role.CANDIDATE and outcome.is_failure:
+                    self._count_failed_pair(outcome)
         if not self._copy_started:
             self._release_body()
         self._client.exchange_done(keep_alive=self._keep_alive)
@@ -498,6 +501,14 @@ class Exchange:
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
             len(copy.body),
         )  # fmt: skip
+
+    def _count_failed_pair(self, outcome: Outcome) -> None:
+        """Count a copy that was decided on and not made because the candidate failed first: its answer is missing."""
+        if self.standing.tally is not None:
+            self._pair_cells = self.standing.tally.pairs.present
+            self._pair_cells.started += 1
+            missing = f"{Role.CANDIDATE}:{outcome}"
+            self._pair_cells.end(PairEnd(missing, "not_compared", f"{End.UNKNOWN}/{End.FAIL}", None))
 
     def pair_ended(self, end: "PairEnd") -> None:
         """Count how the pair ended, in the cell of the second in which its copy began."""

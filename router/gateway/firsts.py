@@ -8,6 +8,7 @@ counts for nobody, which costs evidence and never its validity.
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from router.core.errors import StoreUnavailableError
@@ -33,10 +34,10 @@ REQUEST, FAILURE, PAIR = "request", "failure", "pair"
 
 
 class Subject(Protocol):
-    """What is counted once its key is known to be new."""
+    """What is counted if its key turns out to be new."""
 
-    def admit(self, tally: "Tally", last: int) -> None:
-        """Count it; `last` is the exposure in which the key was seen last before, 0 for none."""
+    def answer(self, tally: "Tally", last: int | None) -> None:
+        """Count it; `last` is the exposure in which the key was seen last before, 0 for none, None if it is not new."""
 
 
 class FirstRequest:
@@ -50,8 +51,10 @@ class FirstRequest:
         self._arrivals: Arrivals | None = None
         self._end: tuple[Outcome, int] | None = None
 
-    def admit(self, tally: "Tally", last: int) -> None:
+    def answer(self, tally: "Tally", last: int | None) -> None:
         """Count its start now, and its end if it has ended."""
+        if last is None:
+            return
         self._tally = tally.keyed(last).live[self._role]
         self._arrivals = self._tally.present
         self._arrivals.started += 1
@@ -67,13 +70,18 @@ class FirstRequest:
 
 
 class FirstFailure(NamedTuple):
-    """A key's first failure in an exposure, in the cell in which its request arrived."""
+    """A key's first failure in an exposure, in the cell in which its request arrived.
+
+    The cell stays open until the answer is there: a folded one counts no more.
+    """
 
     arrivals: "Arrivals"
 
-    def admit(self, tally: "Tally", last: int) -> None:  # noqa: ARG002 - see Subject
+    def answer(self, tally: "Tally", last: int | None) -> None:  # noqa: ARG002 - see Subject
         """Count it."""
-        self.arrivals.first_failures[last] += 1
+        self.arrivals.asked -= 1
+        if last is not None:
+            self.arrivals.first_failures[last] += 1
 
 
 class FirstPair:
@@ -85,8 +93,10 @@ class FirstPair:
         self._cells: PairCells | None = None
         self._end: PairEnd | Literal["lost"] | None = None
 
-    def admit(self, tally: "Tally", last: int) -> None:
+    def answer(self, tally: "Tally", last: int | None) -> None:
         """Count its start now, and its end if it has ended."""
+        if last is None:
+            return
         self._cells = tally.keyed(last).pairs.present
         self._cells.started += 1
         if self._end is not None:
@@ -104,8 +114,6 @@ class FirstPair:
 
 class _First(NamedTuple):
     standing: "Standing"
-    tally: "Tally"
-    metric: str
     cell: int
     subject: Subject
 
@@ -116,18 +124,24 @@ class Firsts:
     def __init__(self, store: "RecordStore") -> None:
         self.dropped = 0
         self._store = store
-        self._waiting: deque[_First] = deque()
+        self._waiting: dict[tuple[Tally, str], deque[_First]] = {}
+        self._number = 0
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._number
 
-    def ask(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> None:
-        """Have `subject` admitted if nobody has seen the key's cell in this exposure; never waits."""
-        if len(self._waiting) >= WAITING:
+    def ask(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> bool:
+        """Have `subject` admitted if nobody has seen the key's cell in this exposure; never waits.
+
+        False when too many wait already.
+        """
+        if self._number >= WAITING:
             self.dropped += 1
-            return
-        self._waiting.append(_First(standing, tally, metric, cell, subject))
+            return False
+        self._number += 1
+        self._waiting.setdefault((tally, metric), deque()).append(_First(standing, cell, subject))
+        return True
 
     def tick(self) -> None:
         """Set the task to work if there is something to ask."""
@@ -144,22 +158,19 @@ class Firsts:
                     await asyncio.sleep(RETRY_S)
 
     async def _ask_some(self) -> bool:
-        """Ask about the oldest ones that share a bitmap; False when the store is away."""
-        head = self._waiting[0]
-        some: list[_First] = []
-        for first in self._waiting:
-            if len(some) == AT_ONCE or (first.tally, first.metric) != (head.tally, head.metric):
-                break
-            some.append(first)
-        state = head.standing.state
+        """Ask about those that share the oldest bitmap; False when the store is away."""
+        (tally, metric), waiting = next(iter(self._waiting.items()))
+        some = list(islice(waiting, AT_ONCE))
+        state = some[0].standing.state
         exposures = [exposure.id for exposure in state.exposures]
-        cells = [first.cell for first in some]
         try:
-            found = await self._store.mark_seen(state.route, state.id, exposures, head.metric, cells)
+            found = await self._store.mark_seen(state.route, state.id, exposures, metric, [one.cell for one in some])
         except StoreUnavailableError:
             return False
-        for first, last in zip(some, found, strict=True):
-            self._waiting.popleft()
-            if last is not None:
-                first.subject.admit(first.tally, last)
+        for one, last in zip(some, found, strict=True):
+            waiting.popleft()
+            one.subject.answer(tally, last)
+        self._number -= len(some)
+        if not waiting:
+            del self._waiting[tally, metric]
         return True

@@ -7,8 +7,10 @@ not fit is dropped, the oldest first, and counted by reason.
 
 import asyncio
 import hashlib
+import math
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from router.core.errors import StoreUnavailableError, UnreadableError
 from router.core.inference import PREDICTION_BYTES, Answer, Prediction, RawAnswer
@@ -78,6 +80,8 @@ class Recorder:
         self._wake = asyncio.Event()
         self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._sent: dict[tuple[str, str], dict[CounterKey, int]] = {}
+        self._settled: WeakSet[Tally] = WeakSet()
+        """Those of past exposures that change no more and have been sent."""
         self._counters_at = 0.0
         self.firsts = Firsts(store)
 
@@ -107,17 +111,16 @@ class Recorder:
     def first_failure(self, standing: "Standing", arrivals: "Arrivals", cell: int) -> None:
         """Take a failure, which may be its key's first in this exposure."""
         if standing.tally is not None:
-            self._first(standing, standing.tally, FAILURE, cell, FirstFailure(arrivals))
+            arrivals.asked += 1
+            if not self._first(standing, standing.tally, FAILURE, cell, FirstFailure(arrivals)):
+                arrivals.asked -= 1
 
     def _first(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> bool:
         """Have the subject counted if its key is new; False when this worker has seen the key before."""
         if cell == NO_KEY:  # nobody else's: a request without a key is a unit by itself
-            subject.admit(tally, 0)
-        elif tally.sees(metric, cell):
-            self.firsts.ask(standing, tally, metric, cell, subject)
-        else:
-            return False
-        return True
+            subject.answer(tally, 0)
+            return True
+        return tally.sees(metric, cell) and self.firsts.ask(standing, tally, metric, cell, subject)
 
     # -- every tick -------------------------------------------------------------------------------------------------
 
@@ -153,7 +156,8 @@ class Recorder:
         standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
         if standing.tally is not None:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
-            distance = None if comparison.distance is None else str(distance_bucket(comparison.distance))
+            far = comparison.distance
+            distance = None if far is None or not math.isfinite(far) else str(distance_bucket(far))
             failures = f"{stable.outcome.end}/{candidate.outcome.end}"
             exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
         route = standing.live.route.name
@@ -179,16 +183,38 @@ class Recorder:
             if standing.rollout_id:
                 changed = self._changed_counters(table, name, standing.rollout_id)
                 if changed:
-                    self._enqueue(name, standing.rollout_id, 0, b"", changed)
+                    waiting = self._take_counters(name, standing.rollout_id)
+                    self._enqueue(name, standing.rollout_id, 0, b"", {**waiting, **changed})
 
     def _changed_counters(self, table: "LiveTable", route: str, rollout: str) -> "Mapping[CounterKey, int]":
         sent = self._sent.setdefault((route, rollout), {})
         changed: dict[CounterKey, int] = {}
+        now = self._now()
         for tally in table.tallies(route, rollout):
-            for key, value in tally.counters(self._now()).items():
+            if tally in self._settled:
+                continue
+            before = len(changed)
+            for key, value in tally.counters(now).items():
                 if sent.get(key) != value:
                     changed[key] = sent[key] = value
+            if len(changed) == before and tally.settled and tally is not table.standings[route].tally:
+                self._settled.add(tally)
         return changed
+
+    def _forget_sent(self) -> None:
+        """Write everything again: nobody knows what the store still has."""
+        self._sent.clear()
+        self._settled.clear()
+
+    def _take_counters(self, route: str, rollout: str) -> "Mapping[CounterKey, int]":
+        """Take back a batch of counters alone that waits, so that an outage does not fill the queue with them."""
+        for place, batch in enumerate(self._outbox):
+            # The first one may be on its way.
+            if place and not batch.pairs and (batch.route, batch.rollout) == (route, rollout):
+                del self._outbox[place]
+                self.queue_bytes -= _size(batch)
+                return batch.counters
+        return {}
 
     def _enqueue(
         self, route: str, rollout: str, pairs: int, payload: bytes, counters: "Mapping[CounterKey, int]"
@@ -221,7 +247,7 @@ class Recorder:
         del self._outbox[1]
         self.queue_bytes -= _size(batch)
         self.drops["store_down"] += batch.pairs
-        self._sent.pop((batch.route, batch.rollout), None)
+        self._forget_sent()
 
     # -- the writer -------------------------------------------------------------------------------------------------
 
@@ -239,7 +265,7 @@ class Recorder:
         except StoreUnavailableError:
             self._on_write("failed")
             # The store may come back without its last seconds: whatever counts is written whole again.
-            self._sent.clear()
+            self._forget_sent()
             await asyncio.sleep(RETRY_S)
             return
         self._on_write("ok")

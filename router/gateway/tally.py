@@ -63,7 +63,7 @@ class Arrivals:
     `levels` counts those that a variant ended, by how many of `edges` (buckets of latency, rising) they exceeded.
     """
 
-    __slots__ = ("closed_at", "edges", "first_failures", "levels", "outcomes", "started")
+    __slots__ = ("asked", "closed_at", "edges", "first_failures", "levels", "outcomes", "started")
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self.edges = edges
@@ -72,6 +72,8 @@ class Arrivals:
         self.levels = [0] * (len(edges) + 1)
         self.first_failures: defaultdict[int, int] = defaultdict(int)
         """Of affinity keys, by the exposure in which the key had failed last before."""
+        self.asked = 0
+        """Failures of which the store has not said yet whether they are a key's first."""
         self.closed_at = 0.0
 
     def end(self, outcome: Outcome, bucket: int) -> None:
@@ -92,8 +94,8 @@ class Arrivals:
 
     @property
     def open(self) -> int:
-        """Return how many are in flight."""
-        return self.started - sum(self.outcomes.values())
+        """Return how many may still be counted here: in flight, or waiting for the store's word."""
+        return self.started - sum(self.outcomes.values()) + self.asked
 
     def cells(self) -> "Iterator[tuple[str, str, int]]":
         """Yield (metric, cell, number) of all that is not zero."""
@@ -209,6 +211,11 @@ class Seconds(Generic[Cell]):
         while self._recent and self._recent[0].closed_at <= now - total_s and not self._recent[0].open:
             self._earlier.add(self._recent.popleft())
 
+    @property
+    def settled(self) -> bool:
+        """Whether all seconds have become one."""
+        return not self._recent and not self.present.started
+
     def at_cuts(self, now: float, total_s: float) -> "Iterator[tuple[str, Cell]]":
         """Yield each of CUTS with what became of all that began that long ago or earlier."""
         for cut, age_s in zip(CUTS, CUT_AGES_S, strict=True):
@@ -248,6 +255,11 @@ class Units:
         self.live = {Role.STABLE: RoleTally(levels.stable), Role.CANDIDATE: RoleTally(levels.candidate)}
         self.pairs = Seconds(PairCells)
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is in flight any more and all seconds have become one."""
+        return self.pairs.settled and all(role.settled for role in self.live.values())
+
     def close_second(self, now: float, total_s: float) -> None:
         """Begin new cells."""
         for role in self.live.values():
@@ -271,7 +283,7 @@ class Tally(Units):
     `total_s` is how long after its arrival a request may still be in flight, `levels` where latencies are cut.
     """
 
-    __slots__ = ("_closed_at", "_keyed", "_levels", "_seen", "_total_s", "exposure")
+    __slots__ = ("__weakref__", "_closed_at", "_keyed", "_levels", "_seen", "_total_s", "exposure")
 
     def __init__(self, exposure: int, levels: "Levels", total_s: float) -> None:
         super().__init__(levels)
@@ -299,6 +311,11 @@ class Tally(Units):
         if found is None:
             found = self._keyed[last] = Units(self._levels)
         return found
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is in flight any more and all seconds have become one."""
+        return super().settled and all(units.settled for units in self._keyed.values())
 
     def turn(self, now: float) -> None:
         """Close the second if it is over; to be called several times a second."""

@@ -227,6 +227,9 @@ class Worker:
         lag_s = max(0.0, now - self._next_tick)
         self._lag_counts[bisect_left(self._lag_bounds, lag_s)] += 1
         self._lag_sum += lag_s
+        # First, so that a mistake below costs its own work and not the worker's clock.
+        self._next_tick = max(self._next_tick + TICK_S, now)
+        self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
         self.wheel.turn(now)
         for live in self.table.lives.values():
             if live.copies:
@@ -236,8 +239,6 @@ class Worker:
         if now >= self._record_at:
             self._record_at = now + self._config.recorder.interval_s - TICK_S / 2
             self._record()
-        self._next_tick = max(self._next_tick + TICK_S, now)
-        self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
 
     def _record(self) -> None:
         if self.recorder.tick(self.table):

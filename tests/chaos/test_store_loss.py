@@ -62,8 +62,9 @@ class Sampler:
         self.last = counters
 
     def total(self, metric: str) -> int:
-        """Return the sum over all cells of one metric in the last sample."""
-        return sum(value for (_, name, *_), value in self.last.items() if name == metric)
+        """Return the sum over all cells of one metric in the last sample, of pairs only for `pair`."""
+        of = {(metric, "pair")} if metric == "pair" else {(metric, "stable"), (metric, "candidate")}
+        return sum(value for (_, name, variant, _), value in self.last.items() if (name, variant) in of)
 
 
 async def share_of_candidate(load: Load, stable: ModelServer, candidate: ModelServer) -> float:

@@ -261,7 +261,7 @@ async def test_a_route_that_breaks_does_not_stop_the_others(
         await loop.turn()
     assert [(await plant.states.read(name)).exposure.weight_bp for name in ("digits", "opaque")] == [2, 0]
     failed = [line for line in lines() if line["event"] == "a turn has failed; it is tried again each second"]
-    assert [line["what"] for line in failed] == ["route digits"]
+    assert [line["what"] for line in failed] == ["policy of digits"]
 
 
 async def test_drift_between_file_and_store_is_reported_once(

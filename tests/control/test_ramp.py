@@ -7,12 +7,14 @@ import pytest
 from router.control.commands import Change, RefusedError
 from router.control.ramp import Facts, lagging_of, propose
 from router.control.replicas import GATEWAY, replicas_of
+from router.control.states import States
 from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
 from router.core.observations import CUTS, CounterKey
 from router.core.ports import Heartbeat, RecordBatch
 from router.core.rollout import GateSpec, NoDataSpec, Phase, RolloutState, Spec, Step
 from router.plugins import load_policies
 from router.store.codec import encode_pairs
+from router.testing import MemoryServer, MemoryStore
 from tests.control.plant import Plant, order
 
 CANARY = load_policies()["canary"]
@@ -116,7 +118,8 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
         (GateSpec("speed", "latency", max_increase=0.1), Step(mirror_bp=10_000), "both variants serve"),
         (GateSpec("errors", "error_rate", max_increase=0.005), Step(weight_bp=10_000), "nothing to compare"),
         (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=5_000), "needs copies"),
-        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000), "needs copies"),
+        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000, mirror_bp=1), "true labels"),
+        (GateSpec("eu", "error_rate", maximum=0.01, slice="eu"), Step(weight_bp=5_000), "slices are not counted"),
     ],
 )
 async def test_a_rollout_whose_gate_could_never_pass_is_refused(
@@ -215,6 +218,78 @@ async def test_silence_pauses_a_rollout_at_its_deadline(plant: Plant) -> None:
     paused = await plant.states.read("digits")
     assert (paused.phase, paused.exposure.weight_bp) == (Phase.PAUSED, 1_000)
     assert paused.reason == "no new evidence for 10m (no_data.after)"
+
+
+async def test_a_broken_policy_does_not_keep_the_judge_from_rolling_back(plant: Plant) -> None:
+    """Its mistake is a Hold, and harm is taken back all the same."""
+    state = await begun(plant)
+    await write(plant, state, served(state.exposure.id, (898, 2), (70, 30)))
+
+    def broken(*_: object) -> Decision:
+        raise KeyError("gone")
+
+    await plant.loop(propose=broken).turn()
+    assert (await plant.states.read("digits")).phase is Phase.ROLLED_BACK
+
+
+async def test_a_store_that_was_away_is_no_silence(plant: Plant) -> None:
+    """Without the store ramps freeze: what nobody could see did not fail to happen."""
+    server = MemoryServer()
+    plant.new_store = lambda: MemoryStore(server)
+    plant.store = plant.new_store()
+    plant.commands = plant.commands_on(plant.store)
+    plant.states = States(plant.store, plant.config.routes, plant.clock)
+    state = await begun(plant)
+    loop = plant.loop()
+    await loop.turn()
+    server.cut()
+    plant.clock.advance(700)
+    await loop.turn()
+    server.mend()
+    await loop.turn()
+    assert (await plant.states.read("digits")).revision == state.revision
+
+
+async def test_resume_counts_silence_and_time_anew(plant: Plant) -> None:
+    """An operator who goes on after a pause is not paused again in the same second."""
+    await begun(plant)
+    loop = plant.loop()
+    await loop.turn()
+    await plant.commands.pause("digits", order())
+    plant.clock.advance(8_000)
+    await loop.turn()
+    resumed = await plant.commands.resume("digits", order())
+    await loop.turn()
+    assert (await plant.states.read("digits")).revision == resumed.revision
+
+
+async def test_stables_own_traffic_is_no_evidence_of_the_candidate(plant: Plant) -> None:
+    """A candidate that gets nothing pauses the rollout, however busy stable is."""
+    state = await begun(plant)
+    loop = plant.loop()
+    for number in range(1, 13):
+        await write(plant, state, served(state.exposure.id, (100 * number, 0), (0, 0)), number)
+        await loop.turn()
+        plant.clock.advance(60)
+    assert (await plant.states.read("digits")).phase is Phase.PAUSED
+
+
+async def test_a_step_is_not_left_before_latency_can_be_judged_in_the_next(plant: Plant) -> None:
+    """Nothing is frozen later, so a step with too few requests for p99 would lead to one that never passes."""
+    spec = replace(SPEC, gates=(*SPEC.gates, GateSpec("speed", "latency", max_increase=0.1)))
+    state = await begun(plant, spec)
+    loop = plant.loop()
+    plant.clock.advance(61)
+    few = {CounterKey(state.exposure.id, "latency", "", "stable", "230"): 600}
+    await write(plant, state, {**served(state.exposure.id, (600, 0), (300, 0)), **few})
+    await loop.turn()
+    assert (await plant.states.read("digits")).step == 0
+    enough = {CounterKey(state.exposure.id, "latency", "", "stable", "230"): 1_000}
+    await write(plant, state, {**served(state.exposure.id, (1_000, 0), (300, 0)), **enough}, 2)
+    await loop.turn()
+    moved = await plant.states.read("digits")
+    assert moved.step == 1
+    assert [name for name, _ in moved.exposure.thresholds] == ["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"]
 
 
 async def test_each_attempt_of_a_rollout_has_half_the_chance_to_err(plant: Plant) -> None:

@@ -162,7 +162,7 @@ def test_an_operator_may_advance_at_any_time() -> None:
 
 def test_control_promotes_on_the_judges_word_alone() -> None:
     """`full` is an operator's power; control cannot use it."""
-    state = running()
+    state = running(STEP)
     promote = Promote(reason="good")
     assert promote is guard(CONTENT, state, promote, NOW_S + 60.0)
     for decision in (promote, replace(promote, full=True)):
@@ -171,9 +171,19 @@ def test_control_promotes_on_the_judges_word_alone() -> None:
         assert "promotion waits for the judge (no harm seen)" in guarded.reason
 
 
+def test_promotion_is_for_the_last_step() -> None:
+    """A policy that cannot wait is held; an operator's `full` is not."""
+    state = running()
+    early = guard(CONTENT, state, Promote(reason="at once"), NOW_S + 60.0)
+    assert isinstance(early, Hold)
+    assert early.reason == "promotion is for the last step; this is step 1 of 2"
+    full = Promote(reason="now", actor=OPERATOR, full=True)
+    assert full is guard(CONTENT, state, full, NOW_S)
+
+
 def test_an_operator_promotes_on_the_judges_word_or_with_full() -> None:
     """Without either, the refusal names the way."""
-    state = running(approved=False)
+    state = running(STEP, approved=False)
     promote = Promote(reason="good", actor=OPERATOR)
     full = replace(promote, full=True)
     assert full is guard(ENOUGH, state, full, NOW_S)

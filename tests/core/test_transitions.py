@@ -190,10 +190,10 @@ def test_an_unchanged_exposure_goes_on_under_its_old_id(move: Decision) -> None:
 
 
 def test_resume_leaves_traffic_as_it_was() -> None:
-    """Pause and Resume change the phase and nothing else."""
+    """Pause and Resume change the phase and nothing else, but that max_duration counts anew."""
     state = after("start", "advance")
     resumed = apply(apply(state, MOVES["pause"], LATER_S), MOVES["resume"], LATER_S)
-    assert replace(state, revision=resumed.revision, reason="go on") == resumed
+    assert replace(state, revision=resumed.revision, reason="go on", started_s=LATER_S) == resumed
 
 
 def test_set_policy_goes_on_at_the_first_step_of_the_new_plan() -> None:

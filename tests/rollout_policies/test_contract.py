@@ -40,7 +40,7 @@ calls = count()
     [
         (Broken(lambda: Advance(reason="past the end")), "only what is possible"),
         (Broken(lambda: Hold(reason="one more day")), "comes to its end"),
-        (Broken(lambda: Promote(reason="at once")), "ends at the last step"),
+        (Broken(lambda: Promote(reason="at once")), "comes to its end"),
         (Broken(lambda: Approve(reason="agreeing with itself")), "does not propose Approve"),
         (Broken(lambda: Resume(reason="on")), "does not propose Resume"),
         (Broken(lambda: Hold(reason="")), "a reason of one line"),

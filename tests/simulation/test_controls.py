@@ -73,11 +73,15 @@ def test_keys_are_judged_as_by_the_product() -> None:
 
 def copies(different: int, same: int, missing: int) -> dict[CounterKey, int]:
     """Return the counters of one exposure of copies."""
+    cells = {
+        (STARTED, ALL): different + same + missing,
+        (AGREEMENT, "different"): different,
+        (AGREEMENT, "same"): same,
+        (PAIR, BOTH): different + same,
+        (PAIR, "candidate:timeout"): missing,
+    }
     return {
-        CounterKey(1, AGREEMENT, "", PAIR_VARIANT, "different"): different,
-        CounterKey(1, AGREEMENT, "", PAIR_VARIANT, "same"): same,
-        CounterKey(1, PAIR, "", PAIR_VARIANT, BOTH): different + same,
-        CounterKey(1, PAIR, "", PAIR_VARIANT, "candidate:timeout"): missing,
+        CounterKey(1, metric + cut, "", PAIR_VARIANT, cell): n for (metric, cell), n in cells.items() for cut in CUTS
     }
 
 
