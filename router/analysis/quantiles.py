@@ -1,11 +1,11 @@
-"""Intervals for display: where a latency quantile or a rate lies, whenever one looks.
+"""Intervals for display: where a latency quantile lies, whenever one looks.
 
 A confidence sequence is a series of intervals that, with a chance of at least 1 - alpha, holds the truth at *every*
 look, so a page may redraw it after each request. The ones here assume requests that are independent and identically
 distributed within the arm and the period that the counts cover. Live traffic is not, with its days and its ramps:
 these intervals are for the eye only and decide nothing; `router.analysis.eprocess` decides.
 
-Both rest on one martingale. If events happen with chance `rate`, then after `trials` requests of which `events` are
+They rest on one martingale. If events happen with chance `rate`, then after `trials` requests of which `events` are
 events, ::
 
     M = B(n0 rate + events, n0 (1 - rate) + trials - events) / B(n0 rate, n0 (1 - rate))
@@ -17,8 +17,7 @@ Howard, Ramdas, McAuliffe and Sekhon, Annals of Statistics 2021 (arXiv 1810.0824
 h = 1 - rate, v = g h trials, s = events - rate * trials and n0 = r / (g h) (check value:
 `test_two_sided_beta_binomial_bound_has_its_check_value`).
 
-log M is convex in `events`, and convex in logit(rate) as well, being a sum of terms log(n0 + k / rate) and
-log(n0 + k / (1 - rate)). It is at most 0 where events = rate * trials. So all that is plausible is an interval, and
+log M is convex in `events`. It is at most 0 where events = rate * trials. So all that is plausible is an interval, and
 Newton's method, once it has stepped outside, walks to the edge without ever stepping over it.
 
 Shapes: leading axes `...` are whatever the caller shows at once (slices, arms, looks). `B` is the axis of buckets,
@@ -30,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, gammaln, log_expit, psi
+from scipy.special import gammaln, psi
 
 Floats = NDArray[np.float64]
 Indexes = NDArray[np.intp]
@@ -44,9 +43,6 @@ SETTLED = 1e-6
 NEWTON_STEPS = 20
 """A limit: 3 to 6 steps are usual and 15 the most seen over 1 to 1e9 trials. From 1e9 trials on, rounding of gammaln
 can keep steps above SETTLED, though not the result from being right to five digits."""
-
-FARTHEST_LOGIT = 200.0
-"""Keeps Newton's first step finite; the lowest bound that 1e12 trials can have, at alpha 1e-12, lies inside -90."""
 
 
 class Interval(NamedTuple):
@@ -142,48 +138,6 @@ def quantile_of(counts: ArrayLike, quantile: ArrayLike) -> Indexes:
     rank = np.maximum(np.ceil(total * np.atleast_1d(quantile) * (1 - 1e-12)), 1)
     bucket = np.count_nonzero(below_edge[..., None, :] < rank[..., None], axis=-1)
     return np.where(total > 0, bucket, -1).reshape((*total.shape[:-1], *quantile.shape))
-
-
-def rate_interval(events: ArrayLike, trials: ArrayLike, alpha: float, t_opt: float) -> Interval:
-    """Return between which rates the chance of an event lies, given `events` among `trials`, which broadcast.
-
-    Both are whole numbers with 0 <= events <= trials; no trials give (0, 1). Intervals are tightest after about
-    `t_opt` trials. Assumes independent events of constant chance: for display only.
-
-    All rates at which M <= 1/alpha, with M of Howard et al. 2021, Prop. 6
-    (`test_rate_interval_has_its_check_values`). One event alone leaves the lower end at 0: as the rate goes to 0, M
-    stays below 1, and only from two events on does it grow without limit.
-    """
-    yes, total = np.broadcast_arrays(*(np.asarray(values, dtype=np.float64) for values in (events, trials)))
-    # The upper end for events is one minus the lower end for all that were none.
-    lower = _lowest_rates(np.stack([yes, total - yes]), total, alpha, prior_strength(t_opt))
-    return Interval(lower[0], 1 - lower[1])
-
-
-def _lowest_rates(events: Floats, trials: Floats, alpha: float, n0: float) -> Floats:
-    """Return the lowest rate with M <= 1/alpha, 0 where there is none: (2, ...) and (...) to (2, ...)."""
-    lowest = np.zeros(events.shape)
-    bounded = events > 1
-    yes, n = events[bounded], np.broadcast_to(trials, events.shape)[bounded]
-    no = n - yes
-    constant = gammaln(n0) - gammaln(n0 + n) - math.log(1 / alpha)
-    middle, spread = (yes + 0.5) / (n + 1), (yes + 0.5) * (no + 0.5) / (n + 1)
-    # By logit, because there log M becomes a straight line in the tails: no start is too far away.
-    start = np.log(middle) - np.log1p(-middle) - _normal_bound(spread, n0 * spread / (n + 1), alpha) / spread
-    logit = np.maximum(start, -FARTHEST_LOGIT)
-    for _ in range(NEWTON_STEPS):
-        p, q = expit(logit), expit(-logit)
-        a, b = n0 * p, n0 * q
-        height = gammaln(a + yes) - gammaln(a) + gammaln(b + no) - gammaln(b) + constant
-        height -= yes * log_expit(logit) + no * log_expit(-logit)
-        slope = a * q * (psi(a + yes) - psi(a) - psi(b + no) + psi(b)) - yes * q + no * p
-        following = np.clip(logit - height / slope, -FARTHEST_LOGIT, FARTHEST_LOGIT)
-        settled = np.abs(following - logit) <= SETTLED
-        logit = following
-        if settled.all():
-            break
-    lowest[bounded] = expit(logit)
-    return lowest
 
 
 def _normal_bound(variance: Floats, rho: Floats, alpha: float) -> Floats:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import betainc, betaln, expit, gammaln, log_ndtr, logit, zeta
+from scipy.special import betainc, betaln, expit, gammaln, log_expit, log_ndtr, logit, psi, zeta
+
+from router.analysis.quantiles import NEWTON_STEPS, SETTLED, Interval, prior_strength
 
 Floats = NDArray[np.float64]
 
@@ -202,3 +204,52 @@ def fractional_histogram(values: ArrayLike, cells: int = 128) -> tuple[Floats, F
     share = position - left
     weights = np.bincount(left, 1 - share, cells + 1) + np.bincount(left + 1, share, cells + 1)
     return np.linspace(0.0, 1.0, cells + 1), np.asarray(weights, dtype=np.float64)
+
+
+# -- Bernoulli confidence sequence: the mixture of `router.analysis.quantiles`, over rates ------------------------------
+
+FARTHEST_LOGIT = 200.0
+"""Keeps Newton's first step finite; the lowest bound that 1e12 trials can have, at alpha 1e-12, lies inside -90."""
+
+
+def rate_interval(events: ArrayLike, trials: ArrayLike, alpha: float, t_opt: float) -> Interval:
+    """Return between which rates the chance of an event lies, given `events` among `trials`, which broadcast.
+
+    Both are whole numbers with 0 <= events <= trials; no trials give (0, 1). Intervals are tightest after about
+    `t_opt` trials. Assumes independent events of constant chance: for display only.
+
+    All rates at which M <= 1/alpha, with M of Howard et al. 2021, Prop. 6
+    (`test_rate_interval_has_its_check_values`). One event alone leaves the lower end at 0: as the rate goes to 0, M
+    stays below 1, and only from two events on does it grow without limit.
+    """
+    yes, total = np.broadcast_arrays(*(np.asarray(values, dtype=np.float64) for values in (events, trials)))
+    # The upper end for events is one minus the lower end for all that were none.
+    lower = _lowest_rates(np.stack([yes, total - yes]), total, alpha, prior_strength(t_opt))
+    return Interval(lower[0], 1 - lower[1])
+
+
+def _lowest_rates(events: Floats, trials: Floats, alpha: float, n0: float) -> Floats:
+    """Return the lowest rate with M <= 1/alpha, 0 where there is none: (2, ...) and (...) to (2, ...)."""
+    lowest = np.zeros(events.shape)
+    bounded = events > 1
+    yes, n = events[bounded], np.broadcast_to(trials, events.shape)[bounded]
+    no = n - yes
+    constant = gammaln(n0) - gammaln(n0 + n) - math.log(1 / alpha)
+    middle, spread = (yes + 0.5) / (n + 1), (yes + 0.5) * (no + 0.5) / (n + 1)
+    # By logit, because there log M becomes a straight line in the tails: no start is too far away.
+    bounds = np.array([normal_bound(v, alpha, n0 * v / (k + 1)) for v, k in zip(spread, n, strict=True)])
+    start = np.log(middle) - np.log1p(-middle) - bounds / spread
+    logits = np.maximum(start, -FARTHEST_LOGIT)
+    for _ in range(NEWTON_STEPS):
+        p, q = expit(logits), expit(-logits)
+        a, b = n0 * p, n0 * q
+        height = gammaln(a + yes) - gammaln(a) + gammaln(b + no) - gammaln(b) + constant
+        height -= yes * log_expit(logits) + no * log_expit(-logits)
+        slope = a * q * (psi(a + yes) - psi(a) - psi(b + no) + psi(b)) - yes * q + no * p
+        following = np.clip(logits - height / slope, -FARTHEST_LOGIT, FARTHEST_LOGIT)
+        settled = np.abs(following - logits) <= SETTLED
+        logits = following
+        if settled.all():
+            break
+    lowest[bounded] = expit(logits)
+    return lowest

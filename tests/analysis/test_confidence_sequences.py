@@ -20,10 +20,10 @@ from router.analysis.quantiles import (
     prior_strength,
     quantile_interval,
     quantile_of,
-    rate_interval,
 )
 from router.core.observations import LATENCY_BUCKETS, latency_bucket, latency_edge_ms
 from tests.analysis import reference
+from tests.analysis.reference import rate_interval
 
 QUANTILES = [0.5, 0.95, 0.99]
 EDGES_MS = np.array([latency_edge_ms(bucket) for bucket in range(LATENCY_BUCKETS + 1)])
