@@ -206,7 +206,7 @@ def fractional_histogram(values: ArrayLike, cells: int = 128) -> tuple[Floats, F
     return np.linspace(0.0, 1.0, cells + 1), np.asarray(weights, dtype=np.float64)
 
 
-# -- Bernoulli confidence sequence: the mixture of `router.analysis.quantiles`, over rates ------------------------------
+# -- Bernoulli confidence sequence: the mixture of `router.analysis.quantiles`, over rates -----------------------------
 
 FARTHEST_LOGIT = 200.0
 """Keeps Newton's first step finite; the lowest bound that 1e12 trials can have, at alpha 1e-12, lies inside -90."""
