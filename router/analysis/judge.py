@@ -75,8 +75,8 @@ def judge(case: Case, evidence: Evidence, ratios: Sequence[Measure] | None = Non
     """Return what all gates say of the evidence now.
 
     `ratios` are measures of precision and f1 made earlier of the same case (`measure_of_ratios`): they are dear, and
-    evidence a few seconds old is as valid. None measures them now. Without `detail` gates have no estimate, forecast
-    and words, and no thresholds are frozen, which saves two thirds of the time; verdicts and log e-values are the same.
+    evidence a few seconds old is as valid. None measures them now. Without `detail` there are no gates'
+    lines and no thresholds to freeze, which saves two thirds of the time; all else is the same.
     """
     reading, levels, gates = _reading(case, evidence), _levels(case), case.spec.gates
     fresh = measure_ratios(reading, gates, levels, detail=detail) if ratios is None else ratios
@@ -127,17 +127,17 @@ class _Ruling:
         """Return it in words."""
         return sentence_of(self.one, self.verdict, self.log_e, self.levels.proof)
 
-    def result(self, *, detail: bool) -> GateResult:
+    def result(self) -> GateResult:
         """Return the gate's line of the judgement."""
         one, verdict = self.one, self.verdict
         gate = one.gate
         return GateResult(
-            gate=gate.name, verdict=verdict, sentence=self.sentence if detail else "", rule=_RULES[verdict],
+            gate=gate.name, verdict=verdict, sentence=self.sentence, rule=_RULES[verdict],
             enforced=not gate.dry_run, estimate=one.detail.estimate, low=one.detail.low, high=one.detail.high,
             margin=gate.margin if gate.minimum is None else gate.minimum,
             tolerance=gate.rollback_margin if gate.minimum is None else gate.minimum,
             log_e_harm=self.log_e, harm_at=self.harm_at, log_e_proof=0.0 if verdict is Verdict.ERROR else one.log_f,
-            proof_at=self.levels.proof, counts=one.counts if detail else (), more_requests=one.detail.more,
+            proof_at=self.levels.proof, counts=one.counts, more_requests=one.detail.more,
         )  # fmt: skip
 
 
@@ -185,7 +185,8 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     return Judgement(
         rollback=rollback, promote=bool(needed) and not waiting and not rollback and validity.reason is None,
         invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=levels.harm, formula=FORMULA,
-        counts=counts_of(evidence, case.exposures[-1]), gates=tuple(ruling.result(detail=detail) for ruling in rulings),
+        counts=counts_of(evidence, case.exposures[-1]),
+        gates=tuple(ruling.result() for ruling in rulings) if detail else (),
         thresholds=freeze_thresholds(evidence, case.exposures, gates) if detail else (),
     )  # fmt: skip
 

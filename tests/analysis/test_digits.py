@@ -84,7 +84,7 @@ def looks(
         cells += [(LABEL, f"{c}:{y == c:d}{a == c:d}{b == c:d}") for c in sorted({y, a, b})]
         for slice_ in ("", f"digit={y}"):
             counters.update(CounterKey(HALF.id, metric, slice_, PAIR_VARIANT, cell) for metric, cell in cells)
-        yield number, judge(case, Evidence(counters), detail=False)
+        yield number, judge(case, Evidence(counters))
 
 
 def labels_until(

@@ -388,7 +388,7 @@ def numbers(
     """Return each gate's result after a history."""
     evidence = evidence_of(history, exposures, IN_FLIGHT, keyed=keyed, now_s=now_s)
     case = case_of(*IN_FLIGHT, exposures=exposures, keyed=keyed)
-    return {result.gate: result for result in judge(case, evidence, detail=False).gates}
+    return {result.gate: result for result in judge(case, evidence).gates}
 
 
 @pytest.mark.parametrize("keyed", [False, True])

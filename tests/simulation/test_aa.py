@@ -76,7 +76,7 @@ def product_says(rollouts: Rollouts, row: int) -> Judgement:
     gates = rollouts.plan.gates
     spec = Spec("candidate", "canary", gates=(gates.errors, gates.latency), alpha=0.05, beta=0.05)
     case = Case(spec, exposures_of(rollouts, row), attempt=0, keyed=rollouts.plan.keyed)
-    return judge(case, evidence_of(rollouts, row), detail=False)
+    return judge(case, evidence_of(rollouts, row))
 
 
 @pytest.mark.parametrize("pace", ["instant", "delayed", "fail-fast"])
