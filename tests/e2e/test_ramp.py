@@ -1,0 +1,87 @@
+"""The ramp through real processes: counted by a gateway, judged by control, walked and taken back by itself."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.harness import Admin, Turnouts, config_for
+from tests.e2e.load import Load, eventually
+from tests.e2e.model_server import ModelServer
+
+ERRORS = {"metric": "error_rate", "max_increase": "5pp"}
+SHADOW = {"mirror": "100%", "bake": "1s", "min_pairs": 100}
+HALF = {"weight": "50%", "mirror": "10%", "bake": "1s", "min_requests": 100}
+
+
+class FailingServer(ModelServer):
+    """Answers every request with 500."""
+
+    @property
+    def answer(self) -> bytes:
+        """The bytes of every answer."""
+        return b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"
+
+
+def asking(*steps: dict[str, object]) -> dict[str, object]:
+    """Return a rollout block with one gate."""
+    return {"candidate": "v2", "policy": "canary", "steps": list(steps), "gates": [ERRORS]}
+
+
+@pytest.mark.parametrize("affinity", [["header:x-user-id"], []], ids=["by user", "by request"])
+async def test_a_good_candidate_is_promoted_without_anybody(
+    turnouts: Turnouts,
+    stable: ModelServer,
+    candidate: ModelServer,
+    figure: Callable[[str], None],
+    affinity: list[str],
+) -> None:
+    """From shadow over half of the traffic to promotion; no client sees an error; the ledger says why."""
+    config = config_for(
+        stable, candidate, rollout=asking(SHADOW, HALF), affinity=affinity, timeouts={"connect": "1s", "total": "1s"}
+    )
+    serve = await turnouts.start(config)
+    admin = Admin(serve.port("admin"))
+    await admin.until_routed()
+
+    async def promoted() -> bool:
+        return bool((await admin.rollout())["phase"] == "promoted")
+
+    async with Load(serve.port("gateway")).running() as load:
+        await eventually(promoted, within_s=30.0)
+        await load.until_answered(200)
+    assert load.errors == []
+    after = await admin.rollout()
+    assert after["stable"] == "v2"
+    decisions = await admin.get("/decisions")
+    assert [one["kind"] for one in decisions] == ["promote", "advance", "start"]
+    assert {one["actor"] for one in decisions[:2]} == {"control"}
+    (gate,) = decisions[0]["judgement"]["gates"]
+    assert gate["verdict"] == "pass"
+    assert gate["counts"]["candidate_requests"] > 100
+    figure(gate["sentence"])
+
+
+async def test_a_failing_candidate_is_rolled_back_by_the_judge(
+    turnouts: Turnouts, stable: ModelServer, figure: Callable[[str], None]
+) -> None:
+    """Before any minimum; afterwards everybody is answered by stable again."""
+    async with FailingServer(2).running() as failing:
+        config = config_for(stable, failing, rollout=asking({**HALF, "weight": "20%"}, HALF))
+        serve = await turnouts.start(config)
+        admin = Admin(serve.port("admin"))
+        await admin.until_routed()
+
+        async def rolled_back() -> bool:
+            return bool((await admin.rollout())["phase"] == "rolled_back")
+
+        async with Load(serve.port("gateway")).running() as load:
+            await eventually(rolled_back, within_s=20.0)
+            failed = load.statuses[500]
+            await admin.until_routed()
+            before = load.statuses[500]
+            await load.until_answered(300)
+            assert load.statuses[500] <= before + load.clients
+    newest = (await admin.get("/decisions"))[0]
+    assert (newest["kind"], newest["actor"]) == ("roll_back", "control")
+    assert newest["reason"].startswith("error_rate: candidate fails 100.00 % against 0.00 %")
+    figure(f"rolled back after {failed} failed requests of {load.answered}: {newest['reason']}")
