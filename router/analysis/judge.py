@@ -14,7 +14,7 @@ import numpy as np
 
 from router.analysis.eprocess import Floats, log_weighted_sum, restart_mixture, start_weights
 from router.analysis.evidence import Evidence, counts_of
-from router.analysis.measures import Levels, Measure, measure, measure_ratios
+from router.analysis.measures import CriticalValues, Measure, measure, measure_ratios
 from router.analysis.reading import Reading
 from router.analysis.sentences import facts_of, odds, sentence_of
 from router.analysis.thresholds import freeze_thresholds
@@ -43,7 +43,7 @@ class Case:
     step_gates: tuple[str, ...] = ()
 
 
-def level_of(chance: float, attempt: int) -> float:
+def critical_value(chance: float, attempt: int) -> float:
     """Return the log e-value that errs with `chance` over all attempts: the n-th attempt has chance/2^n of it."""
     return attempt * math.log(2) - math.log(chance)
 
@@ -78,24 +78,24 @@ def judge(case: Case, evidence: Evidence, ratios: Sequence[Measure] | None = Non
     evidence a few seconds old is as valid. None measures them now. Without `detail` there are no gates'
     lines and no thresholds to freeze, which saves two thirds of the time; all else is the same.
     """
-    reading, levels, gates = _reading(case, evidence), _levels(case), case.spec.gates
-    fresh = measure_ratios(reading, gates, levels, detail=detail) if ratios is None else ratios
-    by_name = {one.gate.name: one for one in (*measure(reading, gates, levels, detail=detail), *fresh)}
+    reading, critical, gates = _reading(case, evidence), _critical(case), case.spec.gates
+    fresh = measure_ratios(reading, gates, critical, detail=detail) if ratios is None else ratios
+    by_name = {one.gate.name: one for one in (*measure(reading, gates, critical, detail=detail), *fresh)}
     return _judged(case, evidence, [by_name[gate.name] for gate in gates], detail=detail)
 
 
 def measure_of_ratios(case: Case, evidence: Evidence, *, detail: bool = True) -> list[Measure]:
     """Return what the evidence says of precision and f1, for `judge`."""
-    return measure_ratios(_reading(case, evidence), case.spec.gates, _levels(case), detail=detail)
+    return measure_ratios(_reading(case, evidence), case.spec.gates, _critical(case), detail=detail)
 
 
 def _reading(case: Case, evidence: Evidence) -> Reading:
     return Reading(evidence, case.exposures, case.keyed)
 
 
-def _levels(case: Case) -> Levels:
+def _critical(case: Case) -> CriticalValues:
     spec = case.spec
-    return Levels(level_of(spec.alpha, case.attempt), level_of(spec.beta, case.attempt))
+    return CriticalValues(critical_value(spec.alpha, case.attempt), critical_value(spec.beta, case.attempt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +106,26 @@ class _Ruling:
     verdict: Verdict
     log_e: float
     harm_at: float
-    levels: Levels
+    critical: CriticalValues
 
     @classmethod
-    def of(cls, one: Measure, weight: float, log_e: float, levels: Levels, *, broken: bool) -> "_Ruling":
+    def of(cls, one: Measure, weight: float, log_e: float, critical: CriticalValues, *, broken: bool) -> "_Ruling":
         """Return the gate's verdict; harm outweighs proof."""
-        harm_at = levels.harm - math.log(weight)
+        harm_at = critical.harm - math.log(weight)
         if broken:
             verdict = Verdict.ERROR
         elif log_e >= harm_at:
             verdict = Verdict.FAIL
-        elif one.log_f >= levels.proof and one.unmeasured is None:
+        elif one.log_f >= critical.proof and one.unmeasured is None:
             verdict = Verdict.PASS
         else:
             verdict = Verdict.INCONCLUSIVE
-        return cls(one, verdict, log_e, harm_at, levels)
+        return cls(one, verdict, log_e, harm_at, critical)
 
     @property
     def sentence(self) -> str:
         """Return it in words."""
-        return sentence_of(self.one, self.verdict, self.log_e, self.levels.proof)
+        return sentence_of(self.one, self.verdict, self.log_e, self.critical.proof)
 
     def result(self) -> GateResult:
         """Return the gate's line of the judgement."""
@@ -137,7 +137,7 @@ class _Ruling:
             margin=gate.margin if gate.minimum is None else gate.minimum,
             tolerance=gate.rollback_margin if gate.minimum is None else gate.minimum,
             log_e_harm=self.log_e, harm_at=self.harm_at, log_e_proof=0.0 if verdict is Verdict.ERROR else one.log_f,
-            proof_at=self.levels.proof, counts=one.counts, more_requests=one.detail.more,
+            proof_at=self.critical.proof, counts=one.counts, more_requests=one.detail.more,
         )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ _RULES = {
 
 
 def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, detail: bool) -> Judgement:
-    levels, gates = _levels(case), case.spec.gates
+    critical, gates = _critical(case), case.spec.gates
     validity = validity_of(evidence, case.exposures, keyed=case.keyed)
     weights = weights_of(gates)
     log_e = np.array([one.log_e for one in measures]) if measures else np.zeros((0, 1, 1))
@@ -159,7 +159,7 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     log_e[broken] = 0.0
     alone = strongest(log_e[:, None], np.ones(1), keyed=case.keyed) if gates else np.zeros(0)
     rulings = [
-        _Ruling.of(one, weight, harm, levels, broken=bad)
+        _Ruling.of(one, weight, harm, critical, broken=bad)
         for one, weight, harm, bad in zip(measures, weights.tolist(), alone.tolist(), broken.tolist(), strict=True)
     ]
     enforced = [j for j, gate in enumerate(gates) if not gate.dry_run]
@@ -167,14 +167,14 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     if enforced:
         total = float(strongest(log_e[enforced], weights[enforced], keyed=case.keyed))
         worst = rulings[enforced[int(np.argmax(alone[enforced] + np.log(weights[enforced])))]]
-    rollback = total >= levels.harm and not validity.broken
+    rollback = total >= critical.harm and not validity.broken
     needed = [rulings[j] for j in enforced if not case.step_gates or gates[j].name in case.step_gates]
     waiting = [ruling for ruling in needed if ruling.verdict is not Verdict.PASS]
     harm = None
     if worst is not None and total >= math.log(ADVANCE_BELOW):
         harm = (
             f"evidence of harm stands at {odds(total)}; the next step asks for less than {ADVANCE_BELOW:g}, "
-            f"a rollback for {odds(levels.harm)}: {worst.sentence}"
+            f"a rollback for {odds(critical.harm)}: {worst.sentence}"
         )
     if rollback and worst is not None:
         reason = _rolled_back(worst, total)
@@ -184,7 +184,7 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
         reason = _standing(needed, waiting)
     return Judgement(
         rollback=rollback, promote=bool(needed) and not waiting and not rollback and validity.reason is None,
-        invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=levels.harm, formula=FORMULA,
+        invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=critical.harm, formula=FORMULA,
         counts=counts_of(evidence, case.exposures[-1]),
         gates=tuple(ruling.result() for ruling in rulings) if detail else (),
         thresholds=freeze_thresholds(evidence, case.exposures, gates) if detail else (),
@@ -197,7 +197,7 @@ def _rolled_back(worst: _Ruling, total: float) -> str:
         return worst.sentence
     return (
         f"no gate has failed alone, but together they speak for harm (evidence {odds(total)}, rollback from "
-        f"{odds(worst.levels.harm)}), most of it {facts_of(worst.one)}"
+        f"{odds(worst.critical.harm)}), most of it {facts_of(worst.one)}"
     )
 
 

@@ -24,7 +24,7 @@ _POINTS, _ROUNDS = 9, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class CriticalValues:
     """From which log e-value on something is refuted: `harm` with the certainty of a rollback, `proof` of promotion."""
 
     harm: float
@@ -74,43 +74,43 @@ class Measure:
         return self._family.unit
 
 
-def measure(reading: Reading, gates: Gates, levels: Levels, *, detail: bool) -> list[Measure]:
+def measure(reading: Reading, gates: Gates, critical: CriticalValues, *, detail: bool) -> list[Measure]:
     """Return what the evidence says of the gates, without precision and f1; `detail` adds `low`, `high` and `more`."""
-    return _measured(reading, [gate for gate in gates if gate.metric not in RATIOS], levels, detail=detail)
+    return _measured(reading, [gate for gate in gates if gate.metric not in RATIOS], critical, detail=detail)
 
 
-def measure_ratios(reading: Reading, gates: Gates, levels: Levels, *, detail: bool) -> list[Measure]:
+def measure_ratios(reading: Reading, gates: Gates, critical: CriticalValues, *, detail: bool) -> list[Measure]:
     """Return the same for precision and f1, some of which cost 2 ms each: every ten seconds is enough."""
-    return _measured(reading, [gate for gate in gates if gate.metric in RATIOS], levels, detail=detail)
+    return _measured(reading, [gate for gate in gates if gate.metric in RATIOS], critical, detail=detail)
 
 
-def _measured(reading: Reading, gates: Gates, levels: Levels, *, detail: bool) -> list[Measure]:
+def _measured(reading: Reading, gates: Gates, critical: CriticalValues, *, detail: bool) -> list[Measure]:
     alike: dict[tuple[object, ...], list[GateSpec]] = {}
     for gate in gates:
         alike.setdefault((family_of(gate), gate.metric, gate.minimum is None), []).append(gate)
     found = {
         one.gate.name: one
         for (family, *_), members in alike.items()
-        for one in _told(family_of(members[0])(reading, members), members, levels, detail=detail)
+        for one in _told(family_of(members[0])(reading, members), members, critical, detail=detail)
     }
     return [found[gate.name] for gate in gates]
 
 
-def _told(family: Family, gates: Gates, levels: Levels, *, detail: bool) -> list[Measure]:
+def _told(family: Family, gates: Gates, critical: CriticalValues, *, detail: bool) -> list[Measure]:
     harm = np.clip(family.harm(), -CERTAIN, CERTAIN)
     log_e = np.broadcast_to(harm, (len(gates), len(CUTS), harm.shape[-1]))
     margins = margins_of(gates)[:, None]
     log_f = np.clip(family.proof(margins)[:, 0], -CERTAIN, CERTAIN)
     told = [_NO_DETAIL] * len(gates)
     if detail:
-        low, high = _bounds(family, len(gates), levels)
+        low, high = _bounds(family, len(gates), critical)
         # They are found to 1/4096 of their range only, and must not contradict the verdict.
-        passed = log_f >= levels.proof
+        passed = log_f >= critical.proof
         if family.more_is_better:
             low = np.where(passed, np.maximum(low, margins[:, 0]), low)
         else:
             high = np.where(passed, np.minimum(high, margins[:, 0]), high)
-        more = _more(family, margins, log_f, levels.proof)
+        more = _more(family, margins, log_f, critical.proof)
         numbers = zip(family.estimates(), low, high, more, strict=True)
         told = [_Detail(_finite(estimate), _finite(a), _finite(b), n) for estimate, a, b, n in numbers]
     return [
@@ -123,14 +123,14 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _bounds(family: Family, gates: int, levels: Levels) -> tuple[Floats, Floats]:
+def _bounds(family: Family, gates: int, critical: CriticalValues) -> tuple[Floats, Floats]:
     """Return between which values the estimate lies, (J,) each; nan where there is no such bound.
 
     Each end is the first value that the gate's own process refutes, at the level of the decision it would cause. So the
     bounds exclude the promotion margin exactly when the gate passes.
     """
     if isinstance(family, Latency):
-        return family.bounds(float(np.exp(-levels.harm)))
+        return family.bounds(float(np.exp(-critical.harm)))
     nowhere = np.full(gates, np.nan)
     if family.harm_now(np.zeros((gates, 1))) is None:
         return nowhere, nowhere
@@ -140,8 +140,8 @@ def _bounds(family: Family, gates: int, levels: Levels) -> tuple[Floats, Floats]
         return np.full(margins.shape, -np.inf) if log_e is None else log_e
 
     rising = family.more_is_better
-    by_harm = _first_refuted(harm_now, family.domain, gates, levels.harm, from_below=rising)
-    by_proof = _first_refuted(family.proof, family.domain, gates, levels.proof, from_below=not rising)
+    by_harm = _first_refuted(harm_now, family.domain, gates, critical.harm, from_below=rising)
+    by_proof = _first_refuted(family.proof, family.domain, gates, critical.proof, from_below=not rising)
     return (by_proof, by_harm) if rising else (by_harm, by_proof)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from router.analysis import families
 from router.analysis.eprocess import Floats
 from router.analysis.evidence import Evidence
-from router.analysis.judge import Case, judge, level_of, measure_of_ratios, strongest, weights_of
+from router.analysis.judge import Case, critical_value, judge, measure_of_ratios, strongest, weights_of
 from router.core.decisions import FORMULA, Counts, Judgement, Verdict
 from router.core.observations import BOTH, PAIR, STARTED, CounterKey
 from router.core.rollout import GateSpec
@@ -67,7 +67,7 @@ def asks(judgement: Judgement) -> tuple[bool, bool]:
 @pytest.mark.parametrize(("attempt", "chance", "expected"), [(1, 0.01, 200), (2, 0.01, 400), (3, 0.05, 160)])
 def test_each_attempt_has_half_the_chance_of_the_one_before(attempt: int, chance: float, expected: float) -> None:
     """From the first on, so that all attempts together err with the chance that was asked for."""
-    assert math.isclose(math.log(expected), level_of(chance, attempt))
+    assert math.isclose(math.log(expected), critical_value(chance, attempt))
 
 
 def test_a_second_attempt_asks_for_twice_the_evidence() -> None:

@@ -21,7 +21,7 @@ from router.analysis.eprocess import (
     mixed_from_each_start,
 )
 from router.analysis.gates import Arm
-from router.analysis.judge import level_of, strongest
+from router.analysis.judge import critical_value, strongest
 from router.core.levels import QUANTILES
 from tests.simulation.aa import bound_of
 from tests.simulation.looks import log_level
@@ -410,7 +410,7 @@ def ten_retries(runs: int, rng: np.random.Generator) -> Errs:
     for attempt in range(1, 11):
         differ = np.cumsum(rng.binomial(500, 0.02, (runs, len(pairs))), axis=1, dtype=np.float64)
         log_e = ask.rate_proof(_known(differ[..., None], (pairs - differ)[..., None]), MAXIMUM)
-        halved |= _proved(log_e, level_of(BETA, attempt))
+        halved |= _proved(log_e, critical_value(BETA, attempt))
         full |= _proved(log_e)
     return halved, {"all of beta for each attempt": full}
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from router.analysis import gates as ask
 from router.analysis.eprocess import Floats
 from router.analysis.gates import Arm
-from router.analysis.judge import level_of
+from router.analysis.judge import critical_value
 from tests.simulation import power
 from tests.simulation.report import Record, Report
 
@@ -80,7 +80,7 @@ def _saved(figure: Figure, path: Path) -> Path:
 
 # -- Evidence over time ------------------------------------------------------------------------------------------------
 
-HARM_AT, PROOF_AT = math.exp(level_of(0.01, 1)), math.exp(level_of(0.05, 1))
+HARM_AT, PROOF_AT = math.exp(critical_value(0.01, 1)), math.exp(critical_value(0.05, 1))
 """Levels of a first attempt with the default alpha and beta."""
 MARGIN = np.array([0.005])
 EVERY_S = 5

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from router.analysis.judge import level_of
+from router.analysis.judge import critical_value
 from tests.simulation.aa import bound_of
 from tests.simulation.parallel import generators, spread
 from tests.simulation.rollouts import End, Ends, Plan, simulate
@@ -29,7 +29,7 @@ SLACK_MS = 2.0
 """The default slack of a latency gate: a candidate is exactly at a limit if it is later by that much on top."""
 
 AS_IN_THE_TABLE = Plan(horizon_s=HORIZON_S)
-AS_SHIPPED = replace(AS_IN_THE_TABLE, harm_at=level_of(0.01, 1), proof_at=level_of(0.05, 1))
+AS_SHIPPED = replace(AS_IN_THE_TABLE, harm_at=critical_value(0.01, 1), proof_at=critical_value(0.05, 1))
 
 
 @dataclass(frozen=True, slots=True)
