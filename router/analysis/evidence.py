@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from router.analysis.eprocess import Floats
 from router.core.decisions import Counts, Judgement
-from router.core.observations import AFFINITY, ANSWERS, BOTH, OUTCOME, PAIR, PAIR_VARIANT, CounterKey
+from router.core.observations import (
+    AFFINITY,
+    ANSWERS,
+    BOTH,
+    LATENCY,
+    LATENCY_BUCKETS,
+    OUTCOME,
+    PAIR,
+    PAIR_VARIANT,
+    CounterKey,
+)
 from router.core.rollout import Exposure
 from router.core.traffic import Role
 
@@ -66,6 +76,13 @@ class Evidence:
     def table(self, metric: str, variant: str) -> "Table":
         """Return all cells of one metric, at all its cuts, in every exposure and slice."""
         return self._tables.get((metric, variant), _EMPTY)
+
+    def histogram(self, slices: Sequence[str], role: Role, exposure: Exposure) -> Floats:
+        """Return one exposure's answers of one variant by latency bucket, (slices, buckets); `""` is all requests."""
+        table = self.table(LATENCY, role)
+        counts = np.zeros((len(slices), LATENCY_BUCKETS + 1))
+        counts[:, [int(name) for name in table.names]] = table.gather(slices, ("",), [exposure])[:, 0, 0]
+        return counts
 
 
 Row = tuple[str, int, str]

@@ -32,8 +32,6 @@ from router.core.observations import (
     FAILURES,
     LABEL,
     LATE,
-    LATENCY,
-    LATENCY_BUCKETS,
     LEVEL,
     LOST,
     OUTCOME,
@@ -231,11 +229,7 @@ class Reading:
 
     def histogram(self, gates: Gates, role: Role) -> Floats:
         """Return the present exposure's answers of one variant by latency bucket, (J, buckets), of all requests."""
-        table = self.evidence.table(LATENCY, role)
-        counts = np.zeros((len(gates), LATENCY_BUCKETS + 1))
-        slices = [gate.slice or "" for gate in gates]
-        counts[:, [int(name) for name in table.names]] = table.gather(slices, NO_CUTS, self.exposures[-1:])[:, 0, 0]
-        return counts
+        return self.evidence.histogram([gate.slice or "" for gate in gates], role, self.exposures[-1])
 
     def _of_pairs(self, gates: Gates, metric: str, names: Sequence[Names]) -> list[Floats]:
         return self._sums(gates, metric, PAIR_VARIANT, names)

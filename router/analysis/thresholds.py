@@ -7,7 +7,7 @@ import numpy as np
 from router.analysis.evidence import Evidence
 from router.analysis.quantiles import quantile_of
 from router.core.levels import QUANTILES, threshold_name
-from router.core.observations import LATENCY, LATENCY_BUCKETS, latency_edge_ms
+from router.core.observations import LATENCY_BUCKETS, latency_edge_ms
 from router.core.rollout import Exposure, GateSpec
 from router.core.traffic import Role
 
@@ -40,9 +40,7 @@ def _stable_quantiles(
     evidence: Evidence, exposure: Exposure, slices: Sequence[str]
 ) -> Mapping[tuple[str, float], float]:
     """Return those quantiles, by slice, that this exposure has enough requests for."""
-    table = evidence.table(LATENCY, Role.STABLE)
-    counts = np.zeros((len(slices), LATENCY_BUCKETS + 1))
-    counts[:, [int(name) for name in table.names]] = table.gather(slices, ("",), [exposure])[:, 0, 0]
+    counts = evidence.histogram(slices, Role.STABLE, exposure)
     buckets, totals = quantile_of(counts, np.array(QUANTILES)), counts.sum(axis=-1)
     # Above the last edge there is no number to freeze: a stable model that slow has no latency to defend.
     return {
