@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from router.core.observations import CounterKey
 from router.core.rollout import FULL_BP, GateSpec, RolloutState, Spec
-from router.core.traffic import AffinityKind, AffinitySource, Route
+from router.core.traffic import AffinityKind, AffinitySource, Role, Route
+from router.gateway.firsts import REQUEST, WAITING, FirstRequest
 from router.testing import MemoryServer
 from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started, until
 from tests.gateway.upstreams import Upstream, answering, ok
@@ -125,6 +126,22 @@ async def test_while_the_store_is_away_keys_wait_and_are_counted_when_it_is_back
     await until(lambda: len(gateway.worker.recorder.firsts) == 2, "two keys wait")
     gateway.server.mend()
     assert (await counted(gateway))[1, "outcome", "candidate", "ok/0"] == 2
+
+
+async def test_keys_beyond_what_may_wait_are_dropped_and_counted(bench: Bench) -> None:
+    """The request itself is answered; its key counts for nobody, and the metric says so."""
+    gateway = await bench.gateway(
+        of_users(await bench.upstream(), await bench.upstream()), states=[started(FULL_BP, 0)]
+    )
+    gateway.server.cut()
+    firsts, standing = gateway.worker.recorder.firsts, gateway.worker.table.standings["r"]
+    assert standing.tally is not None
+    for cell in range(WAITING):
+        assert firsts.ask(standing, standing.tally, REQUEST, cell, FirstRequest(Role.CANDIDATE))
+    assert gateway.dropped("key", "keys_full") == 0
+    await ask(bench, gateway, "anna", times=3)
+    assert (gateway.dropped("key", "keys_full"), len(firsts)) == (1, WAITING)
+    assert gateway.outcomes("v2") == {"ok": 3}
 
 
 def test_a_counter_of_keys_is_read_back_with_its_exposure() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from router.core.levels import Levels
 from router.core.observations import CUTS, DROPS, CounterKey, End, Outcome, latency_bucket
 from router.core.traffic import Role
+from router.gateway.firsts import FirstFailure
 from router.gateway.tally import PairEnd, Tally
 
 TOTAL_S = 30.0
@@ -23,6 +24,11 @@ def tally(levels: Levels | None = None) -> Tally:
 def numbers(of: Tally, now: float, metric: str, variant: str = "stable") -> dict[str, int]:
     """Return the cells of one metric."""
     return {key.cell: n for key, n in of.counters(now).items() if (key.metric, key.variant) == (metric, variant)}
+
+
+def settled(of: Tally) -> bool:
+    """Return `of.settled`, which mypy would otherwise take to be the same after a change."""
+    return of.settled
 
 
 def arrive(of: Tally, role: Role = Role.STABLE, ended: Outcome | None = None, latency_ms: float = 1.0) -> None:
@@ -74,6 +80,40 @@ def test_a_request_that_never_ends_stays_open_and_keeps_only_its_own_second() ->
     assert numbers(counted, 1_200.0, "started") == {"all": 200}
     assert numbers(counted, 1_200.0, "outcome") == {"ok": 199}
     assert numbers(counted, 1_200.0, "started@total") == {"all": 170}
+
+
+def test_an_end_that_comes_after_its_time_is_still_counted() -> None:
+    """A second is kept for as long as anything of it is open: an end in a folded one would be lost."""
+    counted = tally()
+    counted.turn(1_000.0)
+    cell = counted.live[Role.STABLE].present
+    cell.started += 1
+    counted.turn(1_001.0)
+    counted.turn(1_100.0)
+    assert not settled(counted)
+    counted.live[Role.STABLE].end(cell, Outcome.TIMEOUT, 0)
+    counted.turn(1_101.0)
+    assert settled(counted)
+    assert [numbers(counted, 1_101.0, "outcome" + cut) for cut in CUTS] == [{"timeout": 1}] * 4
+
+
+@pytest.mark.parametrize(("last", "expected"), [(0, {"all/0": 1}), (3, {"all/3": 1}), (None, {})])
+def test_a_failure_keeps_its_second_until_the_store_says_whether_it_is_the_keys_first(
+    last: int | None, expected: dict[str, int]
+) -> None:
+    """Whatever the store says, the second is closed then and counted once."""
+    counted = tally()
+    counted.turn(1_000.0)
+    cell = counted.live[Role.STABLE].present
+    arrive(counted, ended=Outcome.TIMEOUT)
+    cell.asked += 1
+    counted.turn(1_001.0)
+    counted.turn(1_100.0)
+    assert not settled(counted)
+    FirstFailure(cell).answer(counted, last)
+    counted.turn(1_101.0)
+    assert settled(counted)
+    assert [numbers(counted, 1_101.0, "key:failure" + cut) for cut in CUTS] == [expected] * 4
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
