@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router.control.blocks import BlockStanding, next_rollout_id, standing_of
-from router.control.moves import make_move
 from router.control.preflight import (
     check_candidate,
     check_gates,
@@ -37,6 +36,7 @@ from router.core.decisions import (
     Undo,
 )
 from router.core.errors import IllegalTransitionError, StaleEpochError, TurnoutError
+from router.core.moves import make_move
 from router.core.ports import RolloutPolicy
 from router.core.rollout import Phase, RolloutState, Spec, Step, block_hash_of, legal_moves
 from router.core.traffic import Route

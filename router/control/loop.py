@@ -20,7 +20,6 @@ from router.analysis.measures import Measure
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.commands import Commands, ContendedError, Order, RefusedError
 from router.control.lease import Lease
-from router.control.moves import make_move
 from router.control.probe import Prober
 from router.control.ramp import Facts, lagging_of, propose, unfrozen
 from router.control.replicas import CONTROL, replicas_of
@@ -34,6 +33,7 @@ from router.core.errors import (
     StaleEpochError,
     StoreUnavailableError,
 )
+from router.core.moves import make_move
 from router.core.observations import ALL, PAIR_VARIANT, STARTED
 from router.core.ports import Heartbeat, RolloutPolicy, Store
 from router.core.rollout import Phase, RolloutState

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from router.analysis.evidence import Evidence, count_only
 from router.analysis.judge import Case, judge, measure_of_ratios
 from router.analysis.measures import Measure
-from router.control.moves import Move
 from router.core.decisions import Judgement
 from router.core.errors import StoreUnavailableError
+from router.core.moves import Move
 from router.core.ports import Store
 from router.core.rollout import RolloutState, idle_state
 from router.core.traffic import Route

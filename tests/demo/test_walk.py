@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from router.app import load_config
-from router.control.moves import make_move
 from router.core.decisions import Actor, ActorKind, Advance, Decision, Judgement, Promote, SetPolicy, Start
+from router.core.moves import make_move
 from router.core.rollout import Phase, Step, idle_state
 from router.demo.admin import Admin, Body, NotNowError
 from router.demo.flip import Flip, flip, reached_at

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from router.control.moves import make_move
 from router.core.decisions import (
     Actor,
     ActorKind,
@@ -22,6 +21,7 @@ from router.core.decisions import (
     Start,
 )
 from router.core.errors import IllegalTransitionError
+from router.core.moves import make_move
 from router.core.rollout import Phase, RolloutState, Spec, Step, apply, idle_state
 
 OLGA = Actor(ActorKind.OPERATOR, "olga")

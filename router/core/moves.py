@@ -1,7 +1,7 @@
 """From proposals to the next state: guard, then apply, then one line for the ledger. Pure.
 
-The control loop and the operators' commands both move a Route through this one function, so that a decision means the
-same whoever asks for it.
+The control loop, the operators' commands and a gateway's breaker all move a Route through this one function, so that
+a decision means the same whoever asks for it.
 """
 
 from collections.abc import Sequence
