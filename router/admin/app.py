@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from router.admin.access import ROLE, Doorkeeper, RoleRoute
 from router.admin.bind import check_bind
 from router.admin.edge import Edge
+from router.admin.explanations import ExplanationEndpoints
 from router.admin.health import HealthEndpoints
 from router.admin.problems import MEDIA_TYPE, answer_error
 from router.admin.records import RecordEndpoints
@@ -61,6 +62,7 @@ def table(services: Services) -> tuple[Row, ...]:
         Row("PATCH", f"{ROUTE}/rollout", rollouts.change, OPERATOR),
         Row("POST", f"{ROUTE}/rollout/promote", rollouts.promote, OPERATOR),
         *(Row("POST", f"{ROUTE}/rollout/{one.__name__}", rollouts.action(one), OPERATOR) for one in actions),
+        Row("GET", f"{ROUTE}/explain", ExplanationEndpoints(services).explain, VIEWER),
         Row("GET", f"{ROUTE}/pairs", records.pairs, VIEWER),
         Row("GET", f"{ROUTE}/decisions", records.decisions, VIEWER),
         Row("GET", f"{ROUTE}/evidence", records.evidence, VIEWER),

@@ -10,7 +10,6 @@ from router.admin import schemas as s
 from router.admin.access import actor_of
 from router.admin.problems import field_problem
 from router.admin.services import Services
-from router.admin.views import rollout_view
 from router.control.commands import Change, Order
 from router.core.rollout import RolloutState
 from router.settings import rollout_from_json
@@ -73,7 +72,7 @@ class RolloutEndpoints:
         state = await services.state(route)
         judgement = await services.control.states.judge(state)
         response.headers["ETag"] = f'"{state.revision}"'
-        return rollout_view(state, judgement, await services.replicas(route))
+        return services.shown(state, judgement, await services.store.heartbeats())
 
     async def start(
         self, route: str, body: dict[str, Any], request: Request, response: Response, if_match: IfMatch = None
@@ -123,4 +122,4 @@ class RolloutEndpoints:
         services = self._services
         response.headers["ETag"] = f'"{state.revision}"'
         judgement = await services.control.states.judge_or_invalid(state)
-        return rollout_view(state, judgement, await services.replicas_or_last_seen(state.route))
+        return services.shown(state, judgement, await services.heartbeats_or_last_seen())

@@ -2,7 +2,7 @@
 
 from router.admin import schemas as s
 from router.admin.services import Services
-from router.admin.views import pending_view, rollout_view, route_summary, route_view
+from router.admin.views import pending_view, route_summary, route_view
 from router.core.rollout import RolloutState
 from router.settings import block_hash
 
@@ -28,7 +28,7 @@ class RouteEndpoints:
         defined, states = services.route(route), services.control.states
         stored = (await services.store.read_states((route,))).get(route)
         state = states.or_idle(route, stored)
-        rollout = rollout_view(state, await states.judge(state), await services.replicas(route))
+        rollout = services.shown(state, await states.judge(state), await services.store.heartbeats())
         return route_view(defined, stored, self._pending(state), rollout)
 
     def _pending(self, state: RolloutState) -> s.PendingView | None:

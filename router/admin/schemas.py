@@ -147,7 +147,10 @@ class ReplicaView(Answer):
 
 
 class RolloutView(Answer):
-    """Where a Route's rollout stands. `step` counts from 0 within `steps`; a Route without a rollout is `idle`."""
+    """Where a Route's rollout stands. `step` counts from 0 within `steps`; a Route without a rollout is `idle`.
+
+    `waits_for` says why control does not move it on just now; null where it would, or where nothing is under way.
+    """
 
     route: str
     id: str
@@ -162,6 +165,7 @@ class RolloutView(Answer):
     stable: str
     candidate: str
     judgement: JudgementView
+    waits_for: str | None
     replicas: list[ReplicaView]
 
 
@@ -240,6 +244,56 @@ class DecisionView(Answer):
     mirror_bp_after: int
     policy: str
     judgement: JudgementView
+
+
+class ChangeView(Answer):
+    """A decision that changed the shares: when, by whom, why, and to what."""
+
+    at: str
+    revision: int
+    kind: str
+    actor: str
+    reason: str
+    weight_bp: int
+    mirror_bp: int
+
+
+class NextView(Answer):
+    """What control does in its next turn."""
+
+    kind: str
+    reason: str
+
+
+class ExplanationView(Answer):
+    """Why a rollout stands where it stands, and what would make it move.
+
+    `changes` are the last changes of its shares, newest first; the first set the present ones. `waits_for` is why
+    control does not move it on now, `next` what it does otherwise; both are null where nothing is under way. `missing`
+    is everything that must come about before it moves by itself, `limits` what ends the waiting, `operator` the
+    commands that are possible now. `decides` says whether this control process is the one that decides; where it is
+    not, silence is not known to it and counts as none.
+    """
+
+    route: str
+    rollout: str
+    revision: int
+    phase: str
+    reason: str
+    policy: str
+    step: int
+    steps: int
+    stable: str
+    candidate: str
+    exposure: ExposureView
+    changes: list[ChangeView]
+    judgement: JudgementView
+    waits_for: str | None
+    next: NextView | None
+    missing: list[str]
+    limits: list[str]
+    operator: list[str]
+    decides: bool
 
 
 class CounterView(Answer):

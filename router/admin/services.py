@@ -1,13 +1,16 @@
 """What all endpoints share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from router.admin.schemas import RolloutView
+from router.admin.views import rollout_view
 from router.control.loop import ControlLoop
-from router.control.replicas import Replica, replicas_of
+from router.control.replicas import replicas_of
 from router.core.config import TurnoutConfig
+from router.core.decisions import Judgement
 from router.core.errors import StoreUnavailableError
-from router.core.ports import Store
+from router.core.ports import Heartbeat, Store
 from router.core.rollout import RolloutState
 from router.core.traffic import Route
 
@@ -30,16 +33,17 @@ class Services:
         self.route(route)
         return await self.control.states.read(route)
 
-    async def replicas(self, route: str) -> list[Replica]:
-        """Return the live gateway workers; raises StoreUnavailableError."""
-        return list(replicas_of(route, await self.store.heartbeats(), self.now_s()))
-
-    async def replicas_or_last_seen(self, route: str) -> list[Replica]:
-        """Return the live gateway workers, as the loop saw them last if the store has just gone.
+    async def heartbeats_or_last_seen(self) -> Sequence[Heartbeat]:
+        """Return the signs of life of all processes, as the loop saw them last if the store has just gone.
 
         For the answer to a command that was carried out: it must not become an error because of a look afterwards.
         """
         try:
-            return await self.replicas(route)
+            return await self.store.heartbeats()
         except StoreUnavailableError:
-            return list(replicas_of(route, self.control.view.heartbeats, self.now_s()))
+            return self.control.view.heartbeats
+
+    def shown(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> RolloutView:
+        """Return where a rollout stands and what control makes of it."""
+        waits_for = self.control.outlook(state, judgement, heartbeats).waits_for
+        return rollout_view(state, judgement, waits_for, replicas_of(state.route, heartbeats, self.now_s()))

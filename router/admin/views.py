@@ -9,7 +9,7 @@ from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.replicas import Replica
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement
 from router.core.observations import Outcome, Pair
-from router.core.rollout import RolloutState, Spec, Step
+from router.core.rollout import Exposure, RolloutState, Spec, Step
 from router.core.traffic import Backend, Route, Variant
 
 
@@ -18,9 +18,10 @@ def time_of(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def rollout_view(state: RolloutState, judgement: Judgement, replicas: Sequence[Replica]) -> s.RolloutView:
+def rollout_view(
+    state: RolloutState, judgement: Judgement, waits_for: str | None, replicas: Sequence[Replica]
+) -> s.RolloutView:
     """Return where a rollout stands."""
-    exposure = state.exposure
     return s.RolloutView(
         route=state.route,
         id=state.id,
@@ -31,16 +32,22 @@ def rollout_view(state: RolloutState, judgement: Judgement, replicas: Sequence[R
         policy=state.policy,
         step=state.step,
         steps=[_step_view(step) for step in state.steps],
-        exposure=s.ExposureView(
-            id=exposure.id,
-            weight_bp=exposure.weight_bp,
-            mirror_bp=exposure.mirror_bp,
-            since=time_of(exposure.since_s),
-        ),
+        exposure=exposure_view(state.exposure),
         stable=state.stable,
         candidate=state.candidate,
         judgement=judgement_view(judgement),
+        waits_for=waits_for,
         replicas=[_replica_view(replica) for replica in replicas],
+    )
+
+
+def exposure_view(exposure: Exposure) -> s.ExposureView:
+    """Return what shares there are, and since when."""
+    return s.ExposureView(
+        id=exposure.id,
+        weight_bp=exposure.weight_bp,
+        mirror_bp=exposure.mirror_bp,
+        since=time_of(exposure.since_s),
     )
 
 

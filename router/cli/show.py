@@ -78,7 +78,7 @@ def decision_table(decisions: Sequence[Body]) -> list[Line]:
     """Return the ledger, one line for each decision."""
     rows = [
         (
-            _clock(one["at"]), one["kind"], _change(one["phase_before"], one["phase_after"]),
+            clock(one["at"]), one["kind"], _change(one["phase_before"], one["phase_after"]),
             _change(percent(one["weight_bp_before"]), percent(one["weight_bp_after"])),
             _change(percent(one["mirror_bp_before"]), percent(one["mirror_bp_after"])),
             one["actor"], one["reason"],
@@ -92,7 +92,7 @@ def pair_table(pairs: Sequence[Body]) -> list[Line]:
     """Return one line for each pair: both answers, and whether they are the same."""
     rows = [
         (
-            _clock(one["assigned_at"]), one["request_id"], one["served"], _side(one["stable"]), _side(one["candidate"]),
+            clock(one["assigned_at"]), one["request_id"], one["served"], _side(one["stable"]), _side(one["candidate"]),
             _sameness(one["comparison"]),
         )
         for one in pairs
@@ -126,10 +126,12 @@ def _header(route: Body, rollout: Body, now_s: float) -> Iterator[Line]:
     yield _field("Mirror", f"{percent(exposure['mirror_bp'])}, {counts['pairs']} pairs")
     yield _field("Stable", rollout["stable"])
     yield _field("Candidate", rollout["candidate"] or "-")
-    yield _field("Since", age(now_s - _seconds(exposure["since"])))
+    yield _field("Since", age(now_s - seconds_of(exposure["since"])))
+    if rollout["waits_for"]:
+        yield _field("WaitsFor", rollout["waits_for"])
     yield _field("Judgement", rollout["judgement"]["invalid"] or rollout["judgement"]["reason"])
     for gate in rollout["judgement"]["gates"]:
-        yield _gate(gate)
+        yield gate_line(gate)
     if route["pending"]:
         pending = route["pending"]
         yield Line(_field("Pending", f"{pending['candidate']} by {pending['policy']}: {pending['why']}").text, "yellow")
@@ -164,7 +166,7 @@ def _role_of(name: str, rollout: Body, weight_bp: int) -> tuple[str, str, str]:
 
 def _replica(replica: Body, rollout: Body, now_s: float) -> Line:
     current = replica["revision"] == rollout["revision"] or rollout["revision"] == 0
-    heard = age(now_s - _seconds(replica["seen"]))
+    heard = age(now_s - seconds_of(replica["seen"]))
     where = f"{escape(replica['host'])} pid {replica['pid']}"
     text = (
         f"{'✔' if current else '◌'} {escape(replica['id'])}  {where}  revision {replica['revision']}  heard {heard} ago"
@@ -175,7 +177,8 @@ def _replica(replica: Body, rollout: Body, now_s: float) -> Line:
 _VERDICTS = {"pass": ("✔", "green"), "fail": ("✖", "red"), "error": ("⚠", "yellow")}
 
 
-def _gate(gate: Body) -> Line:
+def gate_line(gate: Body) -> Line:
+    """Return what one gate says, with the sign of its verdict."""
     glyph, style = _VERDICTS.get(gate["verdict"], ("◌", ""))
     trial = "" if gate["enforced"] else " (dry run)"
     return Line(f"  {glyph} {escape(gate['sentence'])}{trial}", style)
@@ -213,10 +216,11 @@ def _sameness(comparison: Body) -> str:
     return "yes" if comparison["same"] else f"NO {comparison['reason']}".rstrip()
 
 
-def _clock(at: str) -> str:
+def clock(at: str) -> str:
     """Return a time of the API in local time, to the millisecond."""
     return datetime.fromisoformat(at).astimezone().strftime("%m-%d %H:%M:%S.%f")[:-3]
 
 
-def _seconds(at: str) -> float:
+def seconds_of(at: str) -> float:
+    """Return a time of the API as a wall-clock second."""
     return datetime.fromisoformat(at).timestamp()

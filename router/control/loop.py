@@ -21,11 +21,11 @@ from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.commands import Commands, ContendedError, Order, RefusedError
 from router.control.lease import Lease
 from router.control.probe import Prober
-from router.control.ramp import Facts, lagging_of, propose, unfrozen
+from router.control.ramp import Facts, Outlook, lagging_of, next_move, propose
 from router.control.replicas import CONTROL, replicas_of
 from router.control.states import States
 from router.core.config import TurnoutConfig
-from router.core.decisions import Actor, ActorKind, Advance, Decision, Hold, Judgement
+from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, guard
 from router.core.errors import (
     ConfigError,
     IllegalTransitionError,
@@ -33,10 +33,9 @@ from router.core.errors import (
     StaleEpochError,
     StoreUnavailableError,
 )
-from router.core.moves import make_move
 from router.core.observations import ALL, PAIR_VARIANT, STARTED
 from router.core.ports import Heartbeat, RolloutPolicy, Store
-from router.core.rollout import Phase, RolloutState
+from router.core.rollout import RolloutState
 from router.core.traffic import Role
 from router.settings import block_hash
 from router.telemetry import logs
@@ -222,23 +221,31 @@ class ControlLoop:
         Also while it is paused, when nothing is proposed: harm is taken back then too.
         """
         evidence = await self.states.evidence(state)
-        ratios = self._ratios_of(state, evidence)
-        judgement = self.states.judgement(state, evidence, ratios, detail=False)
-        now_s = self._now_s()
-        proposal = self._proposal(state, judgement, evidence, now_s)
-        if make_move(state, (proposal,), judgement, now_s).record is None:
+        self._note_arrivals(state, evidence)
+        facts, now_s = self._facts(state, self._heartbeats), self._now_s()
+        brief = self.states.judgement(state, evidence, self._ratios_of(state, evidence), detail=False)
+        if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s), Hold):
             return
-        told = self.states.judgement(state, evidence, ratios)  # the ledger keeps every number and sentence
-        if state.spec is not None and isinstance(proposal, Advance) and unfrozen(state.spec, told.thresholds):
-            return
-        await self.states.write(state, make_move(state, (proposal,), told, now_s))
+        told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
+        move = next_move(state, self._proposal(state, told, facts, now_s), told, now_s)
+        if move.record is not None:
+            await self.states.write(state, move)
 
-    def _proposal(self, state: RolloutState, judgement: Judgement, evidence: Evidence, now_s: float) -> Decision:
+    def outlook(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> Outlook:
+        """Return what control would make of this judgement now: what the loop does, in any control process.
+
+        Only silence is known to the process that decides alone; any other counts none.
+        """
+        facts, now_s = self._facts(state, heartbeats), self._now_s()
+        if not state.active:
+            return Outlook(None, facts, now_s)
+        move = next_move(state, self._proposal(state, judgement, facts, now_s), judgement, now_s)
+        return Outlook(move.decision, facts, now_s)
+
+    def _proposal(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
         """Return what to propose; a plug-in's mistake is a Hold, so that the judge can roll back all the same."""
-        if state.phase is not Phase.PROGRESSING:
-            return Hold(reason="paused")
         try:
-            return self._propose(state, judgement, self._facts(state, evidence), now_s)
+            return self._propose(state, judgement, facts, now_s)
         except Exception as error:  # noqa: BLE001 - see above
             self._report(f"policy of {state.route}", error)
             return Hold(reason=f"the policy has failed: {type(error).__name__}")
@@ -246,19 +253,22 @@ class ControlLoop:
     def _by_policy(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
         return propose(self._policies[state.policy], state, judgement, facts, now_s)
 
-    def _facts(self, state: RolloutState, evidence: Evidence) -> Facts:
+    def _note_arrivals(self, state: RolloutState, evidence: Evidence) -> None:
         """Note whether evidence of the candidate has arrived since the last turn, by the clock that never jumps.
 
         Silence is counted from the state's last change, and only over turns that could see the evidence.
         """
-        now = self._monotonic()
         begun = [evidence.value(state.exposure.id, STARTED, who, ALL) for who in (Role.CANDIDATE, PAIR_VARIANT)]
         key = (state.id, state.revision, *begun)
         known = self._arrived.get(state.route)
         if known is None or known[0] != key:
-            known = self._arrived[state.route] = (key, now)
-        replicas = replicas_of(state.route, self._heartbeats, self._now_s())
-        return Facts(now - known[1], lagging_of(state, replicas, self._heartbeats))
+            self._arrived[state.route] = (key, self._monotonic())
+
+    def _facts(self, state: RolloutState, heartbeats: Sequence[Heartbeat]) -> Facts:
+        key, since = self._arrived.get(state.route, ((), 0.0))
+        idle_s = self._monotonic() - since if key[:2] == (state.id, state.revision) else 0.0
+        replicas = replicas_of(state.route, heartbeats, self._now_s())
+        return Facts(idle_s, lagging_of(state, replicas, heartbeats))
 
     def _ratios_of(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
         """Return what precision and f1 gates say, at most RATIOS_EVERY_S old."""

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from router.core.rollout import RolloutState, Spec, Step
 
 
@@ -291,27 +293,29 @@ def _weight_after(decision: SetExposure | SetPolicy) -> int:
     return decision.weight_bp or 0
 
 
-def waits_for(  # noqa: PLR0911 - one line for each thing to wait for
-    judgement: Judgement, state: "RolloutState", now_s: float
-) -> str | None:
+def waits_for(judgement: Judgement, state: "RolloutState", now_s: float) -> str | None:
     """Return what the present step still waits for, or None when it may be left or no rollout is under way."""
+    return next(all_waits(judgement, state, now_s), None)
+
+
+def all_waits(judgement: Judgement, state: "RolloutState", now_s: float) -> "Iterator[str]":
+    """Yield everything that the present step still waits for; the first is the reason of a Hold."""
     if not state.active:
-        return None  # whether the move is possible at all is for TRANSITIONS to say
+        return  # whether the move is possible at all is for TRANSITIONS to say
     step = state.steps[state.step]
     counts = judgement.counts
     baked_s = now_s - state.exposure.since_s
     if judgement.invalid:
-        return f"the evidence is not valid: {judgement.invalid}"
+        yield f"the evidence is not valid: {judgement.invalid}"
     if judgement.harm:
-        return judgement.harm
+        yield judgement.harm
     if baked_s < step.bake_s:
-        return f"baking: {int(baked_s)} s of {step.bake_s:.0f} s"
+        yield f"baking: {int(baked_s)} s of {step.bake_s:.0f} s"
     if counts.requests_candidate < step.min_requests:
-        return f"candidate requests: {counts.requests_candidate} of {step.min_requests}"
+        yield f"candidate requests: {counts.requests_candidate} of {step.min_requests}"
     if counts.pairs < step.min_pairs:
-        return f"pairs: {counts.pairs} of {step.min_pairs}"
+        yield f"pairs: {counts.pairs} of {step.min_pairs}"
     if (step.weight_bp or step.mirror_bp) and not (counts.requests_candidate or counts.pairs):
-        return "no data: the candidate has answered nothing in this step"
+        yield "no data: the candidate has answered nothing in this step"
     if step.approval and not state.approved:
-        return "an operator's approval is asked for: approve"
-    return None
+        yield "an operator's approval is asked for: approve"

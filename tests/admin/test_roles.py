@@ -20,6 +20,7 @@ MATRIX: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
     ("GET", "/v1/routes"): (False, True, True, True),
     ("GET", "/v1/routes/{route}"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/rollout"): (False, True, True, True),
+    ("GET", "/v1/routes/{route}/explain"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/pairs"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/decisions"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/evidence"): (False, True, True, True),

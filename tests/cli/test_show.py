@@ -26,6 +26,7 @@ def rollout(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a body
             ],
             "counts": {"requests_stable": 904, "requests_candidate": 96, "pairs": 101},
         },
+        "waits_for": "baking: 12 s of 60 s",
         "replicas": [
             {"id": "b1", "host": "h", "pid": 11, "revision": 7, "applied_at": SINCE, "seen": SINCE},
             {"id": "b2", "host": "h", "pid": 12, "revision": 6, "applied_at": SINCE, "seen": SINCE},
@@ -55,6 +56,7 @@ def test_the_tree_shows_set_and_actual_weight_and_who_lags_behind() -> None:
         "Stable:        v1",
         "Candidate:     v2",
         "Since:         5m",
+        "WaitsFor:      baking: 12 s of 60 s",
         "Judgement:     not judged",
         "  ✖ errors: too many",
         "  ◌ speed: undecided (dry run)",
