@@ -192,10 +192,11 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(head)
             return
         self._upgrade = parser.should_upgrade()
-        self._read_within(self._limits.body_deadline_s)
+        now = self._worker.now()
+        self._read_deadline = now + self._limits.body_deadline_s
         exchange = Exchange(self, self._worker, head)
         self._receiving = exchange
-        if self._current is None and not self.blocked:
+        if self._current is None and not self.blocked and not self._held(now):
             self._current = exchange
             exchange.begin()
         elif len(self._waiting) >= self._limits.pipelined:
@@ -276,6 +277,8 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Begin the next request in line, or read on."""
         if self._waiting:
+            if self._held(self._worker.now()):
+                return
             following = self._waiting.popleft()
             if isinstance(following, heads.Refusal):
                 self._refuse_now(following)
@@ -290,6 +293,20 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_now(self._refusal)
         else:
             self._read_on()
+
+    def _held(self, now: float) -> bool:
+        """Whether the worker has slept and does not know the present states yet; `woken` then goes on."""
+        waking = self._worker.waking
+        if now <= waking.awake_until:
+            return False
+        waking.hold(self)
+        return True
+
+    def woken(self) -> None:
+        """The worker knows the present states again: begin what was held back."""
+        if self._current is None and not self._closing and not self.blocked:
+            self._go_on()
+            self._arm()
 
     def _read_on(self) -> None:
         """Nobody waits in line any more: take what comes; if it was kept waiting, its time starts now."""

@@ -22,6 +22,7 @@ from router.gateway.following import Follower, Snapshots
 from router.gateway.mirror import expire_copies
 from router.gateway.recorder import Recorder
 from router.gateway.table import LiveRoute, LiveTable
+from router.gateway.waking import Waking
 from router.telemetry import logs
 from router.telemetry.metrics import METRICS, HistogramValue
 
@@ -108,6 +109,7 @@ class Worker:
         self.table = LiveTable({name: self._live(name) for name in self._config.routes}, time.time())
         self._follower = Follower(self._store, tuple(self._config.routes), self._adopt, self._note_store)
         await self._first_states()
+        self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
@@ -230,6 +232,7 @@ class Worker:
         # First, so that a mistake below costs its own work and not the worker's clock.
         self._next_tick = max(self._next_tick + TICK_S, now)
         self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
+        self.waking.tick(now)
         self.wheel.turn(now)
         for live in self.table.lives.values():
             if live.copies:
