@@ -16,7 +16,6 @@ How an answer becomes a Prediction, without guessing:
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from math import prod
 from typing import Any
 from urllib.parse import quote, unquote
@@ -24,7 +23,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from router.core.errors import ConfigError, UnreadableError
-from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest
+from router.core.inference import InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
 
 SCORES = frozenset({"score", "scores", "probabilities"})
@@ -35,9 +34,6 @@ _DIMENSIONS = 32
 """Most dimensions of a tensor; numpy 1 had the same limit. Bounds the work on a hostile answer."""
 
 _NUMBERS = frozenset({float, int})
-
-_DIGEST_CHARS = 16
-"""Hex digits that end a shortened label: 64 bits, so no two labels of one model meet by chance."""
 
 
 class OpenInference:
@@ -173,14 +169,7 @@ def _flatter(data: list[Any]) -> list[Any]:
 
 
 def _label(row: Sequence[Any]) -> str:
-    text = _text(row[0]) if len(row) == 1 else ",".join([_text(value) for value in row])
-    if len(text) * 4 <= PREDICTION_BYTES:  # no character takes more than four bytes
-        return text
-    encoded = text.encode()
-    if len(encoded) <= PREDICTION_BYTES:
-        return text
-    kept = encoded[: PREDICTION_BYTES - _DIGEST_CHARS - 1].decode(errors="ignore")
-    return f"{kept}~{blake2b(encoded, digest_size=_DIGEST_CHARS // 2).hexdigest()}"
+    return kept_label([_text(value) for value in row])
 
 
 def _text(value: object) -> str:

@@ -1,9 +1,29 @@
 """Requests and answers as an adapter sees them: raw bytes in, small plain values out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 PREDICTION_BYTES = 64
 """Longest label or score text that is kept of a prediction (design.md section 8, Pair)."""
+
+_DIGEST_CHARS = 16
+"""Hex digits that end a shortened label: 64 bits, so no two labels of one model meet by chance."""
+
+
+def kept_label(labels: Sequence[str]) -> str:
+    """Return the labels of one answer as one text of at most 64 bytes, joined by commas.
+
+    A longer one keeps its beginning and ends in a digest: two answers have the same text iff they have the same labels.
+    """
+    text = labels[0] if len(labels) == 1 else ",".join(labels)
+    if len(text) * 4 <= PREDICTION_BYTES:  # no character takes more than four bytes
+        return text
+    encoded = text.encode()
+    if len(encoded) <= PREDICTION_BYTES:
+        return text
+    kept = encoded[: PREDICTION_BYTES - _DIGEST_CHARS - 1].decode(errors="ignore")
+    return f"{kept}~{blake2b(encoded, digest_size=_DIGEST_CHARS // 2).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

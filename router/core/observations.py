@@ -101,7 +101,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both Variants' answers to one request, or why one is missing. `served` names the role that the client heard."""
+    """Both Variants' answers to one request, or why one is missing. `served` names the role that the client heard.
+
+    `key_cell` is the cell of its affinity key or `traffic.NO_KEY`; None where an older gateway wrote the pair.
+    """
 
     pair_id: str
     request_id: str
@@ -114,6 +117,7 @@ class Pair:
     candidate: PairSide
     comparison: Comparison
     slices: tuple[tuple[str, str], ...] = ()
+    key_cell: int | None = None
 
     @property
     def complete(self) -> bool:

@@ -51,6 +51,9 @@ def draw_of(key: bytes, rollout_id: str, purpose: bytes) -> int:
 KEY_CELLS = 16 * FULL_BP
 """Cells into which affinity keys are put to count each once (statistics.md rule 4)."""
 
+NO_KEY = -1
+"""The cell of a request without an affinity key: a unit by itself."""
+
 
 def key_cell(draw: int) -> int:
     """Return the cell 0..159999 of a key: its bucket times 16, and four more bits of its serving draw.

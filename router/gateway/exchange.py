@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
 from router.core.observations import COMPARED_FAILURES, LOST, End, Outcome, latency_bucket, outcome_of_status
-from router.core.traffic import Role
+from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
-from router.gateway.table import NO_KEY
 from router.gateway.tally import PairEnd
 
 if TYPE_CHECKING:

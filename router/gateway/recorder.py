@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from router.core.errors import StoreUnavailableError, UnreadableError
-from router.core.inference import PREDICTION_BYTES, Answer, Prediction, RawAnswer
+from router.core.inference import Answer, Prediction, RawAnswer, kept_label
 from router.core.observations import Comparison, Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
-from router.core.traffic import Role
+from router.core.traffic import NO_KEY, Role
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
-from router.gateway.table import NO_KEY
 from router.gateway.tally import PairEnd
 from router.store.pair_codec import encode_pairs
 
@@ -173,6 +172,7 @@ class Recorder:
                 stable=sides[0],
                 candidate=sides[1],
                 comparison=comparison,
+                key_cell=exchange.key_cell,
             )
         )
 
@@ -359,7 +359,5 @@ def _pair_side(side: "Side", answer: Answer | None, *, keep: bool) -> PairSide:
 
 def _shown(prediction: Prediction) -> tuple[str | None, float | None]:
     """The label and score that the pair log keeps: a batch's labels in one bounded text, the score of a single row."""
-    label = (
-        ",".join(prediction.labels).encode()[:PREDICTION_BYTES].decode(errors="ignore") if prediction.labels else None
-    )
+    label = kept_label(prediction.labels) if prediction.labels else None
     return label, prediction.scores[0] if len(prediction.scores) == 1 else None

@@ -10,6 +10,7 @@ from router.core.levels import Levels, levels_of, thresholds_of
 from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
     MIRROR,
+    NO_KEY,
     SERVE,
     AffinityKind,
     AffinitySource,
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from router.core.rollout import RolloutState
     from router.core.traffic import Backend, Route, Variant
     from router.gateway.mirror import Copy
-
-
-NO_KEY = -1
-"""The cell of a request without an affinity key."""
 
 
 class LiveVariant:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import orjson
 
 from router.core.observations import Comparison, Outcome, Pair, PairSide
-from router.core.traffic import Role
+from router.core.traffic import KEY_CELLS, NO_KEY, Role
 from router.store import fields as f
 
 Value = TypeVar("Value")
@@ -22,6 +22,9 @@ _SIDE = 7
 _STABLE, _CANDIDATE, _COMPARISON, _SLICES = 5, 5 + _SIDE, 5 + 2 * _SIDE, 9 + 2 * _SIDE
 _COLUMNS = _SLICES + 1
 """Columns of a row: five of the pair, seven of each side, four of the comparison, the slices. Newer ones go behind."""
+
+_KEY_CELL = _COLUMNS
+"""Newer: an older gateway's rows end before it."""
 
 
 def encode_pairs(pairs: Sequence[Pair]) -> bytes:
@@ -48,7 +51,7 @@ def encode_pairs(pairs: Sequence[Pair]) -> bytes:
                 candidate.outcome, candidate.status, candidate.latency_ms, candidate.body_bytes, candidate.digest,
                 candidate.label, candidate.score,
                 comparison.comparator, comparison.same, comparison.distance, comparison.reason,
-                pair.slices,
+                pair.slices, pair.key_cell,
             )
         )  # fmt: skip
     batch = {"v": VERSION, "route": route, "rollout": rollout, "pairs": rows}
@@ -122,6 +125,7 @@ def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
         candidate=_side(row[_CANDIDATE:_COMPARISON]),
         comparison=_comparison(row[_COMPARISON:_SLICES]),
         slices=tuple(_slice(item) for item in f.items(row[_SLICES], "slices")),
+        key_cell=_optional(_cell, row[_KEY_CELL], "key_cell") if len(row) > _KEY_CELL else None,
     )
 
 
@@ -149,6 +153,10 @@ def _comparison(row: Sequence[object]) -> Comparison:
 def _slice(item: object) -> tuple[str, str]:
     name, value = f.row(item, "slices", 2)[:2]
     return f.text(name, "slices"), f.text(value, "slices")
+
+
+def _cell(value: object, where: str) -> int:
+    return f.whole(value, where, NO_KEY, KEY_CELLS - 1)
 
 
 def _optional(read: Callable[[object, str], Value], value: object, where: str) -> Value | None:

@@ -9,10 +9,10 @@ import pytest
 from model_adapters.opaque import Opaque
 from router.core.config import KIB, PairsConfig, RecorderConfig
 from router.core.decisions import RollBack
-from router.core.inference import Answer, Prediction, RawAnswer
+from router.core.inference import Answer, Prediction, RawAnswer, kept_label
 from router.core.observations import Comparison, CounterKey
 from router.core.ports import RecordBatch
-from router.core.traffic import AffinityKind, AffinitySource, Timeouts
+from router.core.traffic import NO_KEY, SERVE, AffinityKind, AffinitySource, Timeouts, draw_of, key_cell
 from router.testing import MemoryStore
 from tests.gateway.bench import ADAPTERS, COMPARATORS, ROLLOUT, Bench, Gateway, route_of, started, until
 from tests.gateway.upstreams import Visit, answering, ok
@@ -312,6 +312,30 @@ async def test_predictions_are_read_compared_and_kept_unless_told_otherwise(benc
     assert pair.comparison.same is False
     shown = [(side.label, side.score) for side in (pair.stable, pair.candidate)]
     assert shown == ([("7", 0.9), ("1", 0.5)] if keep else [(None, None)] * 2)
+
+
+async def test_a_pair_keeps_the_cell_of_its_user_and_a_batch_all_its_labels(bench: Bench) -> None:
+    """Labels of a batch that do not fit end in a digest, so that the last row still makes a difference."""
+    rows = [f"class-{number}" for number in range(40)]
+    answers = [[*rows, last] for last in ("one", "two")]
+    stable, candidate = [await bench.upstream(answering(batch(labels))) for labels in answers]
+    user = AffinitySource(AffinityKind.HEADER, "x-user")
+    route = route_of(stable, candidate, adapter="open_inference", affinity=(user,))
+    gateway = await bench.gateway(route, states=[started(*SHADOW)])
+    client = await bench.client()
+    for fields in (["x-user: anna"], ["x-user: bert"], ["x-user: anna"], []):
+        await client.ask("POST", "/v2/models/m/infer", b"{}", *fields)
+    pairs = await gateway.pairs(4)
+    anna, bert = (key_cell(draw_of(user, ROLLOUT, SERVE)) for user in (b"anna", b"bert"))
+    assert [pair.key_cell for pair in pairs] == [anna, bert, anna, NO_KEY]
+    assert [pairs[0].stable.label, pairs[0].candidate.label] == [kept_label(labels) for labels in answers]
+    assert pairs[0].stable.label != pairs[0].candidate.label
+
+
+def batch(labels: list[str]) -> bytes:
+    """Return an answer with one label for each row."""
+    output = {"name": "label", "shape": [len(labels)], "datatype": "BYTES", "data": labels}
+    return ok(json.dumps({"outputs": [output]}).encode(), "Content-Type: application/json")
 
 
 async def test_an_unreadable_answer_is_not_compared_and_says_why(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.core.traffic import KEY_CELLS, NO_KEY
 from router.store.codec import UnreadableRecordError, decode_pairs, encode_pairs, pair_to_json
 from router.testing.samples import sample_pair
 
@@ -39,6 +40,7 @@ pairs = st.builds(
     sides,
     comparisons,
     slices,
+    st.none() | st.integers(NO_KEY, KEY_CELLS - 1),
 )
 
 
@@ -81,6 +83,14 @@ def test_columns_of_a_newer_version_are_ignored() -> None:
     document["pairs"][0].append({"added": "later"})
     document["added"] = "later"
     assert decode_pairs(json.dumps(document).encode()) == [sample_pair("digits")]
+
+
+def test_a_row_of_an_older_version_has_no_key_cell() -> None:
+    """CF7: None, which is not the same as a request without a key."""
+    keyed = replace(sample_pair("digits"), key_cell=7)
+    document = json.loads(encode_pairs([keyed]))
+    document["pairs"][0].pop()
+    assert decode_pairs(json.dumps(document).encode()) == [replace(keyed, key_cell=None)]
 
 
 @pytest.mark.parametrize("wrong", [None, {"$": 1}, [[]], True, -1, "x" * 50, 1e300])

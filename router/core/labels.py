@@ -1,0 +1,73 @@
+"""True labels that came back, joined to the pairs they are of, and the counters that come of them. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.core.observations import CORRECT, LABEL, PAIR_VARIANT, CounterKey
+
+LabelValue = str | int | bool
+"""One label as a client may write it. An integer and its decimal text are one label, as in the adapters."""
+
+
+class LabelResult(StrEnum):
+    """What became of one label that was joined to a pair."""
+
+    ACCEPTED = "accepted"
+    DOUBLE = "double"
+    """The request has a label already; the first one stands."""
+
+    FULL = "full"
+    """The rollout has as many labels as are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPair:
+    """One pair's predictions and what was true, as texts of `inference.kept_label`.
+
+    `key_cell` is the pair's cell where users are counted instead of requests (`traffic.NO_KEY`: a unit by itself),
+    None where they are not. `batch` says that the texts are of several rows, which have no one class.
+    """
+
+    request_id: str
+    exposure: int
+    key_cell: int | None
+    truth: str
+    stable: str
+    candidate: str
+    batch: bool = False
+
+    @property
+    def correct(self) -> CounterKey:
+        """The counter of who was right."""
+        cell = f"{self.stable == self.truth:d}{self.candidate == self.truth:d}"
+        return CounterKey(self.exposure, CORRECT, "", PAIR_VARIANT, cell)
+
+    def classes(self) -> Iterator[tuple[str, CounterKey]]:
+        """Yield each class that is the truth or a prediction, and its counter; nothing of a batch."""
+        if self.batch:
+            return
+        truth, stable, candidate = self.truth, self.stable, self.candidate
+        for name in dict.fromkeys((truth, stable, candidate)):
+            code = f"{truth == name:d}{stable == name:d}{candidate == name:d}"
+            yield name, CounterKey(self.exposure, LABEL, "", PAIR_VARIANT, f"{name}:{code}")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """What became of each label of one call, in its order, and how many of their classes were too many to count."""
+
+    results: tuple[LabelResult, ...]
+    uncounted_classes: int = 0
+
+
+def label_text(value: LabelValue) -> str:
+    """Return one label as the adapters write it."""
+    if isinstance(value, bool):  # first, because a bool is an int
+        return "true" if value else "false"
+    return str(value)
+
+
+def label_texts(value: LabelValue | Sequence[LabelValue]) -> tuple[str, ...]:
+    """Return the label of each row."""
+    return (label_text(value),) if isinstance(value, str | int) else tuple(map(label_text, value))
