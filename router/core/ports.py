@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from router.core.decisions import Decision, DecisionRecord, Judgement
     from router.core.inference import Answer, InferenceRequest, Prediction, RawAnswer, RawRequest
+    from router.core.labels import LabelCount, LabelledPair
     from router.core.observations import Comparison, CounterKey, Pair
     from router.core.rollout import RolloutState, Spec, Step
     from router.core.traffic import Variant
@@ -118,6 +119,18 @@ class RecordBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PairPage:
+    """Some pairs in the order in which they were written, and where the next ones begin.
+
+    `more` says that the log held more when it was read.
+    """
+
+    pairs: "Sequence[Pair]"
+    cursor: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A Route has a new revision; `route` empty means "no news, but the line is alive"."""
 
@@ -165,6 +178,27 @@ class RecordStore(Protocol):
 
     async def pairs(self, route: str, limit: int) -> "list[Pair]":
         """Return the newest pairs, newest first. Unreadable entries are skipped and counted in the log."""
+
+    async def pairs_after(self, route: str, cursor: str) -> PairPage:
+        """Return the oldest pairs behind `cursor`, a few batches at most; the empty cursor is the oldest of all.
+
+        A pair may come twice if it was written twice. Unreadable entries are skipped and counted in the log.
+        """
+
+    async def count_labels(
+        self,
+        route: str,
+        rollout: str,
+        exposures: "Sequence[int]",
+        labels: "Sequence[LabelledPair]",
+        named: "Collection[str]",
+    ) -> "LabelCount":
+        """Count each label in the evidence of the rollout, once for each request id, whoever calls and how often.
+
+        `exposures` are those of the rollout, oldest first, and hold each label's. A key counts at its first label in an
+        exposure, unless a later exposure has it already. The classes `named` by gates are always counted, others until
+        there are CLASSES_KEPT. All labels of a call are counted, or none.
+        """
 
     async def mark_seen(
         self, route: str, rollout: str, exposures: "Sequence[int]", metric: str, cells: "Sequence[int]"

@@ -54,14 +54,22 @@ def evidence(route: str, rollout: str, boot: str) -> str:
 
 
 def labels(route: str, rollout: str) -> str:
-    """Return the hash of labels that came back for answers of this rollout."""
+    """Return the hash of labels that came back for answers of this rollout: digest of the request id -> label."""
     return f"{_tag(route)}:labels:{_part(rollout)}"
+
+
+def classes(route: str, rollout: str) -> str:
+    """Return the set of classes that labels of this rollout are counted by."""
+    return f"{_tag(route)}:classes:{_part(rollout)}"
 
 
 def seen(route: str, rollout: str, exposure: int, metric: str) -> str:
     """Return the bitmap of affinity key cells seen in one exposure."""
     return f"{_tag(route)}:seen:{_part(rollout)}:{exposure}:{_part(metric)}"
 
+
+LABELS_BOOT = "labels"
+"""The boot under which labels are counted, by whatever control process: those of gateways are hex digits."""
 
 SEQUENCE = "sequence"
 """Field of an evidence hash: the last batch written. No counter has this name, theirs hold four bars."""

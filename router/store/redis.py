@@ -1,19 +1,28 @@
 """The store on a Redis or Valkey server: every port of `router.core.ports.Store`."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, StoreUnavailableError
-from router.core.observations import CounterKey, Pair
-from router.core.ports import Heartbeat, Notice, RecordBatch
+from router.core.labels import LabelCount, LabelledPair, LabelResult
+from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
+from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
 from router.store.connections import Connections
 from router.store.fields import UnreadableRecordError
-from router.store.retention import DECISIONS_KEPT, ENTRY_BYTES, EVIDENCE_KEPT_S, HEARTBEAT_KEPT_S
+from router.store.retention import (
+    CLASSES_KEPT,
+    DECISIONS_KEPT,
+    ENTRY_BYTES,
+    EVIDENCE_KEPT_S,
+    HEARTBEAT_KEPT_S,
+    LABELS_KEPT,
+)
 from router.store.subscription import subscribe
 from router.telemetry import logs
 
@@ -30,6 +39,9 @@ CONNECTIONS = 8
 
 BATCHES_AT_ONCE = 16
 """Batches of pairs read in one go, at most: a few MiB, so that a read stays within its deadline."""
+
+PAGE_BATCHES = 4
+"""Batches in one page of `pairs_after`: up to 1,024 pairs, some 10 ms of reading between two turns of the loop."""
 
 DECISIONS_AT_ONCE = 500
 """Decisions read in one go, at most, for the same reason."""
@@ -155,6 +167,59 @@ class RedisStore:
         skips.tell(self._log)
         return list(found.values())[:limit]
 
+    async def pairs_after(self, route: str, cursor: str) -> PairPage:
+        """Return the oldest pairs behind `cursor`, at most PAGE_BATCHES of them; unreadable ones are skipped."""
+        key = keys.pairs(route)
+        after = f"({cursor}" if cursor else "-"
+        entries = await self._connections.ask("XRANGE", key, after, "+", "COUNT", PAGE_BATCHES)
+        skips = _Skips(key)
+        found = [pair for entry in entries for pair in skips.read(codec.decode_pairs, _field(entry, b"p")) or []]
+        skips.tell(self._log)
+        return PairPage(found, entries[-1][0].decode() if entries else cursor, more=len(entries) == PAGE_BATCHES)
+
+    async def count_labels(
+        self,
+        route: str,
+        rollout: str,
+        exposures: Sequence[int],
+        labels: Sequence[LabelledPair],
+        named: Collection[str],
+    ) -> LabelCount:
+        """Count each label in the evidence of the rollout, once for each request id; all of them or none."""
+        touched = [
+            keys.labels(route, rollout), keys.evidence(route, rollout, keys.LABELS_BOOT), keys.boots(route, rollout),
+            keys.classes(route, rollout), *(keys.seen(route, rollout, one, CORRECT) for one in exposures),
+        ]  # fmt: skip
+        places = {exposure: place for place, exposure in enumerate(exposures, start=1)}
+        reply = await self._connections.ask(
+            "EVAL", scripts.COUNT_LABELS, len(touched), *touched,
+            keys.LABELS_BOOT, EVIDENCE_KEPT_S, LABELS_KEPT, CLASSES_KEPT, *exposures,
+            *(part for label in labels for part in self._label_arguments(label, places, named)),
+        )  # fmt: skip
+        return LabelCount(tuple(_LABEL_RESULTS[code] for code in reply[1:]), reply[0])
+
+    def _label_arguments(
+        self, label: LabelledPair, places: Mapping[int, int], named: Collection[str]
+    ) -> Iterator[str | bytes | int]:
+        """Yield what COUNT_LABELS takes for one label."""
+        classes = list(label.classes())
+        # A digest has one size, whatever a client calls its requests; 96 bits never meet by chance.
+        yield blake2b(label.request_id.encode(), digest_size=12).digest()
+        yield label.truth
+        yield places[label.exposure]
+        yield "" if label.key_cell is None else label.key_cell
+        yield from self._fields_of(label.correct)
+        yield len(classes)
+        for name, counter in classes:
+            yield name
+            yield int(name in named)
+            yield from self._fields_of(counter)
+
+    def _fields_of(self, counter: CounterKey) -> tuple[str, str]:
+        """Return the fields of a counter and of its twin by key, to which the script adds the last exposure."""
+        keyed = counter._replace(metric=AFFINITY + counter.metric, cell=f"{counter.cell}/")
+        return self._field_of(counter), self._field_of(keyed)
+
     async def mark_seen(
         self, route: str, rollout: str, exposures: Sequence[int], metric: str, cells: Sequence[int]
     ) -> list[int | None]:
@@ -225,6 +290,11 @@ class RedisStore:
                 except ValueError as error:
                     skips.count(error)
         return counters
+
+
+_LABEL_RESULTS: Mapping[int, LabelResult] = {
+    1: LabelResult.ACCEPTED, 0: LabelResult.DOUBLE, -1: LabelResult.FULL,
+}  # fmt: skip
 
 
 @dataclass(slots=True)

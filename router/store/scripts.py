@@ -81,6 +81,86 @@ return found
 """
 """Replies for each cell -1 marked before, 0 new, or how many exposures before the newest it was seen last."""
 
+COUNT_LABELS = """#!lua
+-- KEYS: labels, evidence, boots, classes, then bitmaps of exposures, oldest first
+-- ARGV: boot, expiry s, labels kept, classes kept, id of each exposure, then for each label: id, label, place of its
+--   exposure, key's cell (-1 a unit by itself, '' no keys here), field, field by key, number of classes, and for each
+--   of these: class, 1 if a gate names it, field, field by key
+local first_bitmap = 5
+local exposures = #KEYS - first_bitmap + 1
+local held, classes = redis.call('HLEN', KEYS[1]), redis.call('SCARD', KEYS[4])
+local labels_kept, classes_kept = tonumber(ARGV[3]), tonumber(ARGV[4])
+local results, added, counted, uncounted = {}, {}, {}, 0
+
+local function count(field, keyed_field, last)
+  added[field] = (added[field] or 0) + 1
+  if last then added[keyed_field .. last] = (added[keyed_field .. last] or 0) + 1 end
+end
+
+-- The exposure in which the key was counted last before, '0' for none, nil if it does not count. A key that a later
+-- exposure has does not count in an earlier one: to the evidence since a start before both it would be two.
+local function last_of(place, cell)
+  if cell == '' then return nil end
+  if cell == '-1' then return '0' end
+  local last = '0'
+  for i = exposures, 1, -1 do
+    if redis.call('GETBIT', KEYS[first_bitmap + i - 1], cell) == 1 then
+      if i >= place then return nil end
+      last = ARGV[4 + i]
+      break
+    end
+  end
+  redis.call('SETBIT', KEYS[first_bitmap + place - 1], cell, 1)
+  redis.call('EXPIRE', KEYS[first_bitmap + place - 1], ARGV[2])
+  return last
+end
+
+local function is_counted(class, named)
+  if counted[class] == nil then
+    local known = redis.call('SISMEMBER', KEYS[4], class) == 1
+    if not known and (named == '1' or classes < classes_kept) then
+      redis.call('SADD', KEYS[4], class)
+      classes = classes + 1
+      known = true
+    end
+    counted[class] = known
+  end
+  return counted[class]
+end
+
+local at = 5 + exposures
+while at <= #ARGV do
+  local id, label, place, cell = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
+  local field, keyed_field, number = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
+  local result = 1
+  if redis.call('HEXISTS', KEYS[1], id) == 1 then
+    result = 0
+  elseif held >= labels_kept then
+    result = -1
+  else
+    redis.call('HSET', KEYS[1], id, label)
+    held = held + 1
+    local last = last_of(place, cell)
+    count(field, keyed_field, last)
+    for i = at + 7, at + 3 + 4 * number, 4 do
+      if is_counted(ARGV[i], ARGV[i + 1]) then
+        count(ARGV[i + 2], ARGV[i + 3], last)
+      else
+        uncounted = uncounted + 1
+      end
+    end
+  end
+  results[#results + 1] = result
+  at = at + 7 + 4 * number
+end
+
+for field, number in pairs(added) do redis.call('HINCRBY', KEYS[2], field, number) end
+redis.call('SADD', KEYS[3], ARGV[1])
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
+return {uncounted, unpack(results)}
+"""
+"""Replies how many classes were too many to count, then for each label 1 counted, 0 there before, -1 no room."""
+
 ACQUIRE_LEASE = """#!lua flags=allow-oom
 -- KEYS: lease; ARGV: holder, ttl ms, least epoch
 local time = redis.call('TIME')

@@ -1,22 +1,29 @@
 """The store without a server: the same ports, in memory, for fast tests and for authors of plug-ins."""
 
 import asyncio
+import contextlib
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, StoreUnavailableError
-from router.core.observations import CounterKey, Pair
-from router.core.ports import Heartbeat, Notice, RecordBatch
+from router.core.labels import LabelCount, LabelledPair, LabelResult
+from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
+from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
+from router.core.traffic import NO_KEY
 from router.store import codec
-from router.store.retention import DECISIONS_KEPT, ENTRY_BYTES, HEARTBEAT_KEPT_S
+from router.store.keys import LABELS_BOOT
+from router.store.retention import CLASSES_KEPT, DECISIONS_KEPT, ENTRY_BYTES, HEARTBEAT_KEPT_S, LABELS_KEPT
 
 BEAT_S = 0.5
 """Pause between two empty notices, as on the real line."""
+
+PAGE_BATCHES = 4
+"""Batches in one page of pairs."""
 
 QUEUED = 1_000
 """Notices kept for a consumer that does not read; what is beyond is found by its poll."""
@@ -44,6 +51,9 @@ class MemoryServer:
     evidence: dict[tuple[str, str], dict[str, dict[CounterKey, int]]] = field(default_factory=dict)
     sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
     seen: dict[tuple[str, str, int, str], set[int]] = field(default_factory=dict)
+    trimmed: Counter[str] = field(default_factory=Counter)
+    labels: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    classes: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     heartbeats: dict[str, bytes] = field(default_factory=dict)
     lease: _Lease = field(default_factory=_Lease)
     lines: set["asyncio.Queue[Notice]"] = field(default_factory=set)
@@ -149,6 +159,7 @@ class MemoryStore:
         trimmed, held = 0, sum(len(payload) + ENTRY_BYTES for payload, _ in kept)
         while kept and held > keep_bytes:
             payload, pairs = kept.popleft()
+            server.trimmed[batch.route] += 1
             held -= len(payload) + ENTRY_BYTES
             trimmed += pairs
         return trimmed
@@ -164,6 +175,68 @@ class MemoryStore:
             for pair in reversed(batch):
                 found.setdefault(pair.pair_id, pair)
         return list(found.values())[:limit]
+
+    async def pairs_after(self, route: str, cursor: str) -> PairPage:
+        """Return the oldest pairs behind `cursor`, at most PAGE_BATCHES of them; unreadable ones are skipped."""
+        server = await self._reach()
+        kept, trimmed = server.batches.get(route, deque()), server.trimmed[route]
+        start = max(int(cursor or 0) - trimmed, 0)
+        found: list[Pair] = []
+        page = list(islice(kept, start, start + PAGE_BATCHES))
+        for payload, _ in page:
+            with contextlib.suppress(codec.UnreadableRecordError):
+                found += codec.decode_pairs(payload)
+        return PairPage(found, str(trimmed + start + len(page)), more=len(page) == PAGE_BATCHES)
+
+    async def count_labels(
+        self,
+        route: str,
+        rollout: str,
+        exposures: Sequence[int],
+        labels: Sequence[LabelledPair],
+        named: Collection[str],
+    ) -> LabelCount:
+        """Count each label in the evidence of the rollout, once for each request id."""
+        server = await self._reach()
+        known = server.labels.setdefault((route, rollout), {})
+        classes = server.classes.setdefault((route, rollout), set())
+        counters = Counter(server.evidence.setdefault((route, rollout), {}).get(LABELS_BOOT, {}))
+        results, uncounted = [], 0
+        for label in labels:
+            if label.request_id in known:
+                results.append(LabelResult.DOUBLE)
+                continue
+            if len(known) >= LABELS_KEPT:
+                results.append(LabelResult.FULL)
+                continue
+            results.append(LabelResult.ACCEPTED)
+            known[label.request_id] = label.truth
+            last = self._last_of(route, rollout, exposures, label)
+            counted = [label.correct]
+            for name, counter in label.classes():
+                if name not in classes and name not in named and len(classes) >= CLASSES_KEPT:
+                    uncounted += 1
+                    continue
+                classes.add(name)
+                counted.append(counter)
+            for counter in counted:
+                counters[counter] += 1
+                if last is not None:
+                    by_key = counter._replace(metric=AFFINITY + counter.metric, cell=f"{counter.cell}/{last}")
+                    counters[by_key] += 1
+        server.evidence[route, rollout][LABELS_BOOT] = dict(counters)
+        return LabelCount(tuple(results), uncounted)
+
+    def _last_of(self, route: str, rollout: str, exposures: Sequence[int], label: LabelledPair) -> int | None:
+        """Return the exposure in which the label's key was counted last before, 0 for none, None if it is not new."""
+        if label.key_cell is None or label.key_cell == NO_KEY:
+            return None if label.key_cell is None else 0
+        bitmaps = {one: self.server.seen.setdefault((route, rollout, one, CORRECT), set()) for one in exposures}
+        last = max((one for one in exposures if label.key_cell in bitmaps[one]), default=0)
+        if last >= label.exposure:
+            return None
+        bitmaps[label.exposure].add(label.key_cell)
+        return last
 
     async def mark_seen(
         self, route: str, rollout: str, exposures: Sequence[int], metric: str, cells: Sequence[int]

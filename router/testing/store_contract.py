@@ -9,7 +9,7 @@ leaves entries of made-up Routes behind and takes the lease: give it a storage o
 
 from collections.abc import Awaitable, Callable
 
-from router.testing import fleet_checks, notice_checks, record_checks, state_checks
+from router.testing import fleet_checks, label_checks, notice_checks, record_checks, state_checks
 from router.testing.clients import MakeStore
 
 STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
@@ -24,6 +24,7 @@ STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
     record_checks.check_unreadable_pairs_are_skipped,
     record_checks.check_the_pair_log_stays_in_its_bytes,
     record_checks.check_a_key_is_new_once_in_an_exposure_and_remembered_over_all,
+    *label_checks.LABEL_CHECKS,
     notice_checks.check_notices_tell_of_changes,
     fleet_checks.check_one_holds_the_lease,
     fleet_checks.check_heartbeats_are_listed,

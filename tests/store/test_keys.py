@@ -21,6 +21,7 @@ def keys_of(route: str) -> list[str]:
         keys.boots(route, "r.1"),
         keys.evidence(route, "r.1", "boot"),
         keys.labels(route, "r.1"),
+        keys.classes(route, "r.1"),
         keys.seen(route, "r.1", 3, "errors"),
     ]
 
