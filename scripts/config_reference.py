@@ -44,8 +44,8 @@ routes:
 - **Relative paths** start where the file is.
 - `freeze`, `overrides`, `webhooks`, `tracing` and `tls` of a listener are not available yet and are refused, as are
   `pairs.payloads` and `pairs.redact`.
-- **Kept, but not acting yet:** `breaker` of a rollout and `rescue` of a route are checked and kept; until they act, a
-  failing candidate is taken back by the judge alone. `turnout serve` says so when it starts.
+- **Kept, but not acting yet:** `breaker` of a rollout is checked and kept; until it acts, a failing candidate is taken
+  back by the judge alone. `turnout serve` says so when it starts.
 """
 
 GATES = """\

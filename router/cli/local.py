@@ -132,8 +132,8 @@ def summary(path: Path, config: "TurnoutConfig") -> list[str]:
 def not_acting(config: "TurnoutConfig") -> list[str]:
     """Return a note for each rollout block: what in it is checked and kept, yet changes nothing in this version."""
     return [
-        f"note: rollout of {name}: the breaker and rescue are kept but do not act in this version: a failing "
-        "candidate is taken back by the judge, and its failures reach clients until then"
+        f"note: rollout of {name}: the breaker is kept but does not act in this version: a failing candidate is taken "
+        "back by the judge"
         for name in config.rollouts
     ]
 

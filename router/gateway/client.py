@@ -234,9 +234,17 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._transport.abort()
 
-    def await_answer(self, total_s: float) -> None:
+    def await_answer(self, seconds: float) -> None:
         """Start the answer's deadline: the request is complete."""
-        self._answer_deadline = self._worker.now() + total_s
+        self._answer_deadline = self._worker.now() + seconds
+
+    def extend_answer(self, seconds: float) -> None:
+        """Move the answer's deadline by so much, from where it is or was."""
+        self._answer_deadline += seconds
+
+    def read_body_anew(self) -> None:
+        """Give the rest of the request's body its full time: a variant held it up until now."""
+        self._read_within(self._limits.body_deadline_s)
 
     @property
     def blocked(self) -> bool:
@@ -325,9 +333,10 @@ class ClientConnection(asyncio.Protocol):
         if self._stall_deadline <= now or (self._closing and self._read_deadline <= now):
             self.cut()
         elif self._answer_deadline <= now:
-            self._answer_deadline = NEVER
             if self._current is not None:
-                self._current.timed_out()
+                self._current.timed_out()  # ends, which takes the deadline away, or extends it
+            else:
+                self._answer_deadline = NEVER
         elif self._read_deadline <= now:
             self._read_deadline = NEVER
             self._end_late()

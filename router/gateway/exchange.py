@@ -1,8 +1,9 @@
 """One request in flight: from its head to the client's last byte.
 
 An Exchange is the `Call` of the live pool. It joins the client connection and the upstream connection, streams both
-ways with back-pressure, and says at its end what happened, once. Everything on its way is a callback; nothing is
-awaited, logged or stored here.
+ways with back-pressure, and says at its end what happened, once. Where the candidate failed before the client had any
+of its answer, the failure is what is said, and stable goes on with the request (`rescue`). Everything on its way is a
+callback; nothing is awaited, logged or stored here.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from router.core.observations import COMPARED_FAILURES, LOST, End, Outcome, late
 from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
+from router.gateway.rescue import Rescue, Result, refusal, result_of
 from router.gateway.tally import PairEnd
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ DISCARD_BYTES = 64 * 2**10
 _VIA = b"via: 1.1 turnout\r\n"
 _BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
 _ROLE_LINES = {role: f"x-turnout-variant: {role.value}\r\n".encode() for role in Role}
+_RESCUED_LINES = {outcome: f"x-turnout-rescued: {outcome.value}\r\n".encode() for outcome in Outcome}
 
 
 class Exchange:
@@ -40,14 +43,14 @@ class Exchange:
 
     The client side calls `request_data`*, `request_done` and, when the request is first in line, `begin`; after each
     read that may have changed something, `flush`. The upstream side calls the methods of `Call`. The exchange ends
-    exactly once, in `_end`.
+    exactly once, in `_end`. `role` and `variant` are who serves: from a rescue on, stable.
     """
 
     __slots__ = (
         "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
-        "_copy_started", "_early", "_ended", "_first", "_first_pair", "_keep_alive", "_kept", "_kept_bytes", "_out",
-        "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_retarget", "_sent_at", "_status", "_tally",
-        "_target", "abandoned",
+        "_copy_started", "_early", "_ended", "_extra_s", "_first", "_first_pair", "_keep_alive", "_kept", "_kept_bytes",
+        "_out", "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_rescuable", "_rescue",
+        "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
@@ -88,6 +91,9 @@ class Exchange:
         self._keep_alive = head.keep_alive
         self._sent_at = 0.0
         self._ended = False
+        self._rescuable = False  # its failure would reach stable and not the client
+        self._rescue: Rescue | None = None
+        self._extra_s = 0.0  # how much later than the answer's present deadline the last one is
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
         self._first: FirstRequest | None = None
@@ -113,6 +119,7 @@ class Exchange:
         self.assigned_at_s = worker.wall_s()
         if assignment is not None:
             self.role = assignment.serve
+            self._rescuable = standing.rescues and self.role is Role.CANDIDATE
         self.variant = standing.variant(self.role)
         self.variant.counts.started += 1
         if standing.tally is not None:
@@ -124,7 +131,7 @@ class Exchange:
         self._retarget = self.variant.retargets
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
-        if self._retarget:
+        if self._retarget or (self._rescuable and standing.keeps_bodies):
             self._kept = []
         if head.expects_continue and not self.request_complete:
             self._client.write(heads.CONTINUE)
@@ -164,7 +171,11 @@ class Exchange:
     def _on_complete(self) -> None:
         if self._ended:
             return
-        self._client.await_answer(self.standing.live.route.timeouts.total_s)
+        if self._rescue is None:
+            self._extra_s = self.standing.extra_s
+            self._client.await_answer(self.standing.first_byte_s)
+        else:
+            self._client.await_answer(self.standing.live.route.timeouts.total_s)
         if self._retarget:
             self._send_retargeted()
         elif self.head.body_length == heads.CHUNKED:
@@ -196,7 +207,7 @@ class Exchange:
 
     def _acquire(self) -> None:
         self._acquiring = True
-        if not self.variant.live.acquire(self):
+        if not self.variant.live.acquire(self._rescue or self):
             name, limit = self.variant.variant.name, self.variant.live.limit
             self._end_by_us(Outcome.SHED, 503, f"{name} already has {limit} requests in flight (max_in_flight)")
         self._acquiring = False
@@ -274,16 +285,22 @@ class Exchange:
         self._answer_out.append(
             b"".join([heads.STATUS_LINES[head.status], *head.fields, framing, connection, self._own_lines(), b"\r\n"])
         )
-        if self.live_side is not None:
+        if self.live_side is not None and not self.live_side.done:
             self.live_side.status = head.status
             self.live_side.answer = head
 
     def on_answer_data(self, data: bytes) -> None:
         self._answer_out.append(heads.chunk(data) if self._rechunk else data)
-        if self.live_side is not None:
+        if self.live_side is not None and not self.live_side.done:
             self.live_side.add(data)
 
     def on_answer_flush(self) -> None:
+        if self._rescuable and self._answer_out:
+            if self._status >= 500 and self._may_be_rescued():
+                self._hold_back_error()
+                return
+            self._rescuable = False
+            self._spare_body()
         # The last piece goes out with the end of the body, so that a whole answer is one write.
         if self._answer_out:
             self._answer_started = True
@@ -292,12 +309,18 @@ class Exchange:
 
     def on_answer_end(self) -> None:
         self._connection = None
+        if self._rescuable:
+            self._begin_rescue(Outcome.HTTP_ERROR)
+            return
         if self._rechunk:
             self._client.write(heads.LAST_CHUNK)
         self._end(outcome_of_status(self._status))
 
     def on_failed(self, outcome: Outcome, why: str) -> None:
         self._connection = None
+        if self._rescuable and self._may_be_rescued():
+            self._begin_rescue(outcome)
+            return
         name = self.variant.variant.name
         self._end_by_us(
             outcome, 504 if outcome is Outcome.TIMEOUT else 502, f"{name} gave no answer ({outcome}): {why}"
@@ -313,6 +336,8 @@ class Exchange:
 
     def _own_lines(self) -> bytes:
         variant = _ROLE_LINES[self.role] if self.worker.response_headers else b""
+        if self._rescue is not None and self.worker.response_headers:
+            variant += _RESCUED_LINES[self._rescue.failed]
         return b"x-request-id: %b\r\n%b%b" % (self.request_id, variant, _VIA)
 
     # -- endings ----------------------------------------------------------------------------------------------------
@@ -325,11 +350,15 @@ class Exchange:
         self._client.exchange_done(keep_alive=self._keep_alive)
 
     def timed_out(self) -> None:
-        """The request's deadline has passed: it was sent and not answered in time."""
+        """The time of the first byte has passed, or the request's deadline: it was sent and not answered in time."""
+        outcome = Outcome.TIMEOUT if self._connection is not None else Outcome.CONNECT_FAILED
+        if self._extra_s:
+            self._miss_first_byte(outcome)
+            return
+        if self._rescuable:
+            self.standing.live.rescues.count(Result.NO_TIME)
         if self._client.blocked:
             outcome = Outcome.CANCELLED  # the variant waited for the client to read
-        else:
-            outcome = Outcome.TIMEOUT if self._connection is not None else Outcome.CONNECT_FAILED
         total_s = self.standing.live.route.timeouts.total_s
         self._end_by_us(
             outcome, 504, f"{self.variant.variant.name} did not answer within {total_s:g} s (timeouts.total)"
@@ -337,6 +366,9 @@ class Exchange:
 
     def not_taken(self) -> None:
         """The variant read so slowly that the client could not finish its request in time."""
+        if self._rescuable and self._may_be_rescued():
+            self._begin_rescue(Outcome.TIMEOUT)
+            return
         name = self.variant.variant.name
         self._end_by_us(Outcome.TIMEOUT, 504, f"{name} did not take the body in time (limits.body_deadline)")
 
@@ -356,6 +388,8 @@ class Exchange:
 
     def _let_go(self) -> None:
         self.abandoned = True
+        if self._rescue is not None:
+            self._rescue.abandoned = True
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
@@ -368,6 +402,8 @@ class Exchange:
             self.refuse(status, detail)
             return
         self._let_go()
+        if self._rescue is not None:
+            detail = f"{detail}; before that {self._rescue.name} failed ({self._rescue.failed})"
         if self._answer_started:
             self._client.cut()
         else:
@@ -393,8 +429,22 @@ class Exchange:
         return 0 <= self.head.body_length <= DISCARD_BYTES and not self.head.expects_continue
 
     def _end(self, outcome: Outcome) -> None:
-        """Count what happened, close the live half of the pair, and make room for the next request."""
+        """Say what happened and make room for the next request."""
         self._ended = True
+        if self._rescue is None:
+            self._book(outcome)
+        else:
+            self._rescue_ended(outcome)
+            self._rescue = None  # breaks a reference cycle, as in `side_ended`
+        if self._kept_bytes:
+            self._spare_body()
+        self._client.exchange_done(keep_alive=self._keep_alive)
+
+    def _book(self, outcome: Outcome) -> None:
+        """Count what became of the request at the variant it was assigned to, and close the live half of the pair.
+
+        Where stable rescues it, `_rescue` is set: the request goes on, and how it ends is not booked here again.
+        """
         latency_ms = (self.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
         bucket = latency_bucket(latency_ms)
         self.variant.counts.end(outcome, latency_ms, bucket)
@@ -409,12 +459,88 @@ class Exchange:
             if self._copy_started:
                 self.side_ended()
             else:
+                self._copy = None
                 self.standing.live.drop_copy(f"live_{outcome.value}")
                 if self.role is Role.CANDIDATE and outcome.is_failure:
                     self._count_failed_pair(outcome)
-        if not self._copy_started:
-            self._release_body()
-        self._client.exchange_done(keep_alive=self._keep_alive)
+
+    # -- the rescue -------------------------------------------------------------------------------------------------
+
+    def _miss_first_byte(self, outcome: Outcome) -> None:
+        """Note whether the answer has begun in time; a candidate's that has not is not waited for if stable can."""
+        self._client.extend_answer(self._extra_s)
+        self._extra_s = 0.0
+        if not self._answer_started and self._rescuable and self._may_be_rescued():
+            self._begin_rescue(outcome)
+
+    def _may_be_rescued(self) -> bool:
+        """Whether stable takes over from here; asked once, since the answer takes from the budget."""
+        refused = refusal(self.standing, sent=self._sent_at > 0, kept=self._kept is not None)
+        if refused is None:
+            return True
+        self.standing.live.rescues.count(refused)
+        self._rescuable = False
+        self._spare_body()
+        return False
+
+    def _hold_back_error(self) -> None:
+        """Show nothing of a 5xx answer to the client; if it is already whole, its end comes in this turn, else cut it.
+
+        So the pair has its body, and the connection lives on, where that costs no time.
+        """
+        connection = self._connection
+        if connection is None or not connection.answered:
+            if self.live_side is not None:
+                self.live_side.body = None
+            self._begin_rescue(Outcome.HTTP_ERROR)
+
+    def _begin_rescue(self, failed: Outcome) -> None:
+        """Book the candidate's failure, and send stable its own form of as much of the request as has come in."""
+        self._let_go()
+        self._rescuable = False
+        self._rescue = Rescue(self, self.variant.variant.name, failed)
+        self._book(failed)
+        standing = self.standing
+        self.role, self.variant = Role.STABLE, standing.stable
+        self._answer_out.clear()
+        self._rechunk = False
+        self._keep_alive = self.head.keep_alive
+        self._client.extend_answer(self._extra_s)
+        self._extra_s = 0.0
+        if not self.request_complete:
+            self._client.read_body_anew()
+        self._client.resume_for_upstream()
+        self._send_again()
+
+    def _send_again(self) -> None:
+        self._target, self._body_length = self.head.target, self.head.body_length
+        self._retarget = self.variant.retargets
+        if self._retarget:
+            self._out.clear()
+            self._out_bytes = 0
+            if self.request_complete:
+                self._send_retargeted()
+        else:
+            # What was not kept was not sent either, and still waits in `_out`.
+            if self._kept is not None:
+                self._put_kept(b"".join(self._kept))
+            self._acquire()
+        self.flush()
+
+    def _put_kept(self, body: bytes) -> None:
+        self._out.clear()
+        self._out_bytes = len(body)
+        chunked = self._body_length == heads.CHUNKED
+        if body:
+            self._out.append(heads.chunk(body) if chunked else body)
+        if not self.request_complete:
+            self._kept = None  # what still comes is sent once
+        elif chunked:
+            self._out.append(heads.LAST_CHUNK)
+
+    def _rescue_ended(self, outcome: Outcome) -> None:
+        """Count how the rescue ended; `outcome` is of stable's part, an answer only if `_answer_started`."""
+        self.standing.live.rescues.count(result_of(outcome, answered=self._answer_started))
 
     # -- the copy ---------------------------------------------------------------------------------------------------
 
@@ -459,6 +585,13 @@ class Exchange:
         kept.append(data)
         self._kept_bytes += size
         self.worker.kept_bytes += size
+
+    def _spare_body(self) -> None:
+        """Let go of the body unless a copy or a rescue may still need it."""
+        for_copy = self._copy is not None and not self._copy.side.done
+        for_rescue = not self._ended and (self._rescuable or self._rescue is not None)
+        if not for_copy and not for_rescue:
+            self._release_body()
 
     def _release_body(self) -> None:
         self.worker.kept_bytes -= self._kept_bytes
@@ -529,7 +662,7 @@ class Exchange:
         if copy is None or live_side is None:
             return
         if copy.side.done:
-            self._release_body()
+            self._spare_body()
             if live_side.done:
                 self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
                 self.worker.recorder.put(self, live_side, copy.side)

@@ -18,6 +18,7 @@ from router.core.observations import Comparison, Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
+from router.gateway.mirror import CAPTURE_BYTES
 from router.gateway.tally import PairEnd
 from router.store.pair_codec import encode_pairs
 
@@ -303,7 +304,7 @@ def compare_sides(
         if not side.outcome.is_answer:
             reason = reason or f"no answer of {side.role.value}: {side.outcome.value}"
         elif side.body is None:
-            reason = reason or "size"
+            reason = reason or ("size" if side.body_bytes > CAPTURE_BYTES else "cut for a rescue")
         else:
             answer, unreadable = _read(live, side)
             reason = reason or unreadable

@@ -24,6 +24,7 @@ from router.core.traffic import (
     key_cell,
 )
 from router.gateway import heads
+from router.gateway.rescue import Rescues
 from router.gateway.tally import Tally, VariantCounts
 from router.gateway.upstream import Pool
 
@@ -68,6 +69,7 @@ class LiveRoute:
         "copy_drops",
         "mirror_safe",
         "pairs",
+        "rescues",
         "route",
         "variants",
     )
@@ -84,6 +86,12 @@ class LiveRoute:
         self.copy_bytes = 0
         self.copy_drops: dict[str, int] = {}
         self.pairs: dict[str, int] = {}
+        self.rescues = Rescues(route.rescue.budget_bp)
+
+    @property
+    def started(self) -> int:
+        """How many requests it has had, whichever variant they were assigned to."""
+        return sum([variant.counts.started for variant in self.variants.values()])
 
     def drop_copy(self, reason: str) -> None:
         """Count a request whose copy was not made."""
@@ -97,9 +105,16 @@ class LiveRoute:
 
 
 class Standing:
-    """One revision of a Route, ready to route by. `candidate` is None unless a rollout is under way."""
+    """One revision of a Route, ready to route by. `candidate` is None unless a rollout is under way.
 
-    __slots__ = ("candidate", "exposure", "first_failures", "keyed", "live", "rollout_id", "stable", "state", "tally")
+    `rescues` says that stable answers where the candidate failed, `keeps_bodies` that such a request's body is kept for
+    it. `first_byte_s` after a request's end it is asked whether the answer has begun; `extra_s` later is the deadline.
+    """
+
+    __slots__ = (
+        "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies", "keyed", "live",
+        "rescues", "rollout_id", "stable", "state", "tally",
+    )  # fmt: skip
 
     def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None) -> None:
         self.live = live
@@ -111,6 +126,12 @@ class Standing:
         self.tally = tally if self.candidate is not None else None
         self.keyed = bool(live.route.affinity)
         self.first_failures = self.tally is not None and self.keyed and _asks_for_first_failures(state)
+        rescue, total_s = live.route.rescue, live.route.timeouts.total_s
+        self.rescues = self.candidate is not None and rescue.enabled
+        self.keeps_bodies = self.rescues and (live.mirror_safe or self.stable.retargets)
+        # Stable is asked at the same time as the candidate: what would have been cut there counts alike in both.
+        self.first_byte_s = min(rescue.first_byte_s, total_s) if self.rescues and live.mirror_safe else total_s
+        self.extra_s = total_s - self.first_byte_s
 
     def assign(self, head: heads.RequestHead, internal_id: bytes) -> tuple[Assignment | None, int]:
         """Return where a request goes, None when no rollout is under way and stable serves; and its key's cell.
@@ -201,6 +222,8 @@ class LiveTable:
 
     def turn(self, now: float) -> None:
         """Let time pass for what is counted by it."""
+        for live in self.lives.values():
+            live.rescues.turn(now, live.started)
         for rollouts in self._tallies.values():
             for tallies in rollouts.values():
                 for tally in tallies.values():

@@ -90,6 +90,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be written; False from the moment its end was seen, before `connection_lost` comes."""
         return not self.closed and not self._transport.is_closing()
 
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is complete; its call hears of that once all of the read has been handed over."""
+        return self._complete
+
     # -- what a call does -------------------------------------------------------------------------------------------
 
     def take(self, call: Call) -> None:
@@ -282,6 +287,11 @@ class Pool:
     def __repr__(self) -> str:
         idle = sum(map(len, self._idle.values()))
         return f"<Pool in flight {self.in_flight}/{self.limit}, idle {idle}, connecting {len(self._connects)}>"
+
+    @property
+    def full(self) -> bool:
+        """Whether no more calls are taken."""
+        return self.in_flight >= self.limit
 
     def acquire(self, call: Call) -> bool:
         """Find a connection for `call` and tell it by `on_connected`, now or later; False when the pool is full."""

@@ -21,6 +21,7 @@ from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.following import Follower, Snapshots
 from router.gateway.mirror import expire_copies
 from router.gateway.recorder import Recorder
+from router.gateway.rescue import Result
 from router.gateway.table import LiveRoute, LiveTable
 from router.gateway.waking import Waking
 from router.telemetry import logs
@@ -319,6 +320,10 @@ class Worker:
         }
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
         found["turnout_dropped_total"]["key", "keys_full"] = self.recorder.firsts.dropped
+        found["turnout_rescues_total"] = {
+            (result.value,): sum(live.rescues.results[result] for live in self.table.lives.values())
+            for result in Result
+        }
         for name in ("requests_total", "request_seconds", "in_flight", "weight_ratio", "mirror_ratio", "pairs_total"):
             found[f"turnout_{name}"] = {}
         for standing in self.table.standings.values():

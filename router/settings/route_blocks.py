@@ -116,8 +116,10 @@ class RescueBlock(Block):
     """Whether stable answers for a candidate that failed before its first byte."""
 
     enabled: bool = Field(default=True, description="Off: clients see the candidate's failures.")
-    first_byte: Duration = written("5s", "How long to wait for the candidate's first byte.")
-    budget: Share = written("20%", "Most rescues, as a share of the route's requests.")
+    first_byte: Duration = written(
+        "5s", "How long to wait for the candidate's first byte, from the request's last one."
+    )
+    budget: Share = written("20%", "Most rescues, as a share of the route's requests of the last 10 s; at least 10.")
 
 
 class RouteBlock(Block):

@@ -93,6 +93,10 @@ TABLE = (
         "Copied requests: `both` answered, or the outcome of the answer that is missing.", ("outcome",),
     ),
     Metric(
+        "turnout_rescues_total", Kind.COUNTER,
+        "Candidates' failures that no client had seen yet: `answered` by stable, or why not.", ("result",),
+    ),
+    Metric(
         "turnout_dropped_total", Kind.COUNTER,
         "What was given up to stay within a bound, and which bound.", ("what", "reason"),
     ),

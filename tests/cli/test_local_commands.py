@@ -101,7 +101,7 @@ def test_validate_says_what_does_not_act_yet(starter: Any) -> None:
     status, shown, _ = turnout("validate", "--config", str(config))
     assert status == 0
     (note,) = [line for line in shown.splitlines() if line.startswith("note:")]
-    assert [word for word in ("breaker", "rescue") if word not in note] == []
+    assert "breaker" in note
 
 
 def test_validate_reports_everything_that_is_wrong_at_once(starter: Any) -> None:

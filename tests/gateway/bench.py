@@ -105,6 +105,11 @@ class Gateway:
         counts = self.worker.table.lives[route].variants[variant].counts
         return {outcome.value: number for outcome, number in counts.outcomes.items() if number}
 
+    def rescues(self) -> dict[str, float]:
+        """Return turnout_rescues_total by result, without zeros."""
+        found = self.worker.snapshot()["turnout_rescues_total"].items()
+        return {result: value for (result,), value in found if isinstance(value, (int, float)) and value}
+
     def dropped(self, what: str, reason: str) -> float:
         """Return a cell of turnout_dropped_total."""
         value = self.worker.snapshot()["turnout_dropped_total"].get((what, reason), 0.0)

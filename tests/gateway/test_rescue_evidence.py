@@ -1,0 +1,157 @@
+"""Rescues change what clients see and nothing of what is counted: the candidate's failure is its Observation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from router.core.observations import Outcome
+from router.core.rollout import GateSpec, Spec
+from router.core.traffic import AffinityKind, AffinitySource, RescueSpec
+from router.gateway.rescue import FEWEST, WINDOW, Rescues
+from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started
+from tests.gateway.test_rescue import OOPS, trial
+from tests.gateway.upstreams import Script, Visit, answering, ok
+
+BY_USER = (AffinitySource(AffinityKind.HEADER, "x-user"),)
+STRICT = Spec("v2", "canary", gates=(GateSpec("errors", "error_rate", max_increase=0.0),))
+
+
+async def evidence(gateway: Gateway, *metrics: str) -> Mapping[tuple[str, str, str], int]:
+    """Return what the store holds of the rollout by metric, variant and cell, without cuts; all metrics or some."""
+    await gateway.worker.recorder.flush()
+    (cells,) = (await gateway.store.evidence("r", ROLLOUT)).values()
+    found = {(key.metric, key.variant, key.cell): value for key, value in cells.items() if "@" not in key.metric}
+    return {key: value for key, value in found.items() if not metrics or key[0] in metrics}
+
+
+def fickle(turns: Sequence[str]) -> Script:
+    """Return a script that answers, fails by status or hangs up, by the number in the body."""
+
+    async def script(visit: Visit) -> None:
+        async for received in visit.requests():
+            turn = turns[int(received.body) % len(turns)]
+            if turn == "reset":
+                return
+            await visit.send(OOPS if turn == "500" else ok(b"same"))
+
+    return script
+
+
+@pytest.mark.parametrize("shares", [(5_000, 0), (5_000, 10_000), (10_000, 10_000)])
+async def test_the_same_traffic_gives_the_same_evidence_with_and_without_rescue(
+    bench: Bench, shares: tuple[int, int]
+) -> None:
+    """90 requests of 17 users: started, outcomes, pairs, agreement, keys and first failures, cell by cell."""
+    counted = []
+    for enabled in (True, False):
+        sides = [await bench.upstream(fickle(turns)) for turns in (["ok"], ["ok", "500", "ok", "reset", "ok"])]
+        gateway = await bench.gateway(
+            route_of(*sides, affinity=BY_USER, rescue=RescueSpec(enabled=enabled, budget_bp=10_000)),
+            states=[replace(started(*shares), spec=STRICT)],
+            boot="same",
+        )
+        client = await bench.client(gateway)
+        for number in range(90):
+            answer = await client.ask("POST", "/", b"%d" % number, f"x-user: {number % 17}")
+            assert not enabled or answer.status == 200
+        pairs = 90 if shares[1] else 0
+        await gateway.pairs(pairs)
+        found = await evidence(gateway)
+        counted.append({key: value for key, value in found.items() if key[0] not in ("latency", "key:latency")})
+    assert counted[0] == counted[1]
+    assert counted[0]["outcome", "candidate", "http_error"] > 5
+    assert counted[0]["outcome", "candidate", "reset"] > 5
+    assert [key for key in counted[0] if key[0] == "key:failure"]
+
+
+@pytest.mark.parametrize("fail", ["500", "reset"])
+async def test_the_pair_of_a_rescued_request_holds_the_failure_and_the_copy(bench: Bench, fail: str) -> None:
+    """The candidate served, as far as the record goes; stable's half is its copy, not its rescuing answer."""
+
+    async def answers(visit: Visit) -> None:
+        async for received in visit.requests():
+            await visit.send(ok(b"rescue" if received.field("x-turnout-mirror") is None else b"the copy"))
+
+    candidate = answering(OOPS) if fail == "500" else fickle(["reset"])
+    gateway = await trial(bench, candidate, stable=answers, shares=(10_000, 10_000))
+    assert (await (await bench.client()).ask("POST", "/", b"0")).body == b"rescue"
+    (pair,) = await gateway.pairs(1)
+    whole = (Outcome.HTTP_ERROR, 500, len(b"oops")) if fail == "500" else (Outcome.RESET, 0, 0)
+    assert (pair.served, pair.candidate.outcome, pair.candidate.status, pair.candidate.body_bytes) == (
+        "candidate",
+        *whole,
+    )
+    assert (pair.stable.outcome, pair.stable.status, pair.stable.body_bytes) == (Outcome.OK, 200, len(b"the copy"))
+    found = await evidence(gateway, "pair_failure")
+    assert found == {("pair_failure", "pair", "fine/fail"): 1}
+
+
+async def test_an_error_that_was_cut_for_its_rescue_is_not_compared(bench: Bench) -> None:
+    """Half a body is nobody's answer: its digest would say that the models differ."""
+
+    async def half(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 100\r\n\r\nhalf")
+        await visit.gone()
+
+    gateway = await trial(bench, half, stable=answering(OOPS), shares=(10_000, 10_000))
+    assert (await (await bench.client()).ask("POST", "/", b"x")).status == 500
+    (pair,) = await gateway.pairs(1)
+    assert (pair.candidate.outcome, pair.candidate.digest, pair.comparison.same) == (Outcome.HTTP_ERROR, "", None)
+    assert pair.comparison.reason == "cut for a rescue"
+
+
+async def test_a_rescuing_answer_is_nobodys_observation(bench: Bench) -> None:
+    """Neither metric nor evidence of stable knows of it, latency included."""
+    gateway = await trial(bench, answering(OOPS))
+    client = await bench.client()
+    for _ in range(5):
+        assert (await client.ask("POST", "/", b"x")).status == 200
+    found = await evidence(gateway)
+    assert {key[1] for key in found} == {"candidate"}
+    assert found["outcome", "candidate", "http_error"] == found["started", "candidate", "all"] == 5
+    counts = gateway.worker.table.lives["r"].variants["v1"].counts
+    assert (counts.started, counts.latency_ms_sum) == (0, 0.0)
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+def taken(rescues: Rescues, requests: int) -> int:
+    """Return how many rescues the budget still gives when the Route has had so many requests."""
+    number = 0
+    while rescues.admit(requests):
+        number += 1
+    return number
+
+
+@pytest.mark.parametrize(
+    ("budget_bp", "requests", "expected"),
+    [(2_000, 0, FEWEST), (2_000, 54, 10), (2_000, 55, 11), (0, 10_000, FEWEST), (10_000, 500, 500), (1, 199_999, 19)],
+)
+def test_a_window_has_its_share_of_requests_and_ten_in_any_case(budget_bp: int, requests: int, expected: int) -> None:
+    """Whole rescues only: what is left of a share is not given."""
+    rescues = Rescues(budget_bp)
+    assert (taken(rescues, requests), taken(rescues, requests)) == (expected, 0)
+
+
+def test_the_budget_forgets_after_its_window() -> None:
+    """100 requests a second at 20 %: 200 in ten seconds; what the first second used comes back after the tenth."""
+    rescues = Rescues(2_000)
+    given = []
+    for second in range(25):
+        rescues.turn(1_000.0 + second, 100 * second)
+        rescues.turn(1_000.5 + second, 100 * second + 50)  # within the second: changes nothing
+        given.append(taken(rescues, 100 * (second + 1)))
+    assert sum(given[:WINDOW]) == 200
+    assert all(sum(given[at : at + WINDOW]) <= 200 for at in range(25 - WINDOW + 1))
+    assert sum(given) == 20 * 25
+
+
+def test_a_quiet_route_gets_ten_rescues_again_and_again() -> None:
+    """One request a second, all fail: ten in any ten seconds are all of them."""
+    rescues = Rescues(0)
+    for second in range(40):
+        rescues.turn(1_000.0 + second, second)
+        assert rescues.admit(second + 1)
