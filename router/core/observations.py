@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class Outcome(StrEnum):
@@ -171,8 +171,14 @@ ALL = "all"
 BOTH = "both"
 """The cell of PAIR that counts complete pairs; every other cell names the answer that is missing."""
 
-LATE = "late"
-"""A cell of OUTCOME: stable answered well, but after the deadline at which a rescue would have cut the candidate."""
+LATE: Literal["late"] = "late"
+"""A cell of OUTCOME: a good answer that began after the time at which a rescue cuts the candidate.
+
+So both variants are judged by one deadline. The candidate has it where it could not be cut: no budget, no kept body.
+"""
+
+Ending: TypeAlias = Outcome | Literal["late"]
+"""How a request is counted as evidence: one cell of OUTCOME."""
 
 LOST: Literal["lost"] = "lost"
 """A cell of PAIR: a copy was made, and the pair was dropped on its way to the store."""

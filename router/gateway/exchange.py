@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
-from router.core.observations import COMPARED_FAILURES, LOST, End, Outcome, latency_bucket, outcome_of_status
+from router.core.observations import (
+    COMPARED_FAILURES,
+    LATE,
+    LOST,
+    End,
+    Ending,
+    Outcome,
+    latency_bucket,
+    outcome_of_status,
+)
 from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
 from router.gateway.mirror import Copy, Side
@@ -32,6 +41,7 @@ PENDING_BYTES = 64 * 2**10
 DISCARD_BYTES = 64 * 2**10
 """Longest body that is read to its end after its request was refused. Chosen: what has likely been sent already."""
 
+_GOOD = (Outcome.OK, Outcome.CLIENT_ERROR)
 _VIA = b"via: 1.1 turnout\r\n"
 _BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
 _ROLE_LINES = {role: f"x-turnout-variant: {role.value}\r\n".encode() for role in Role}
@@ -49,7 +59,7 @@ class Exchange:
     __slots__ = (
         "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
         "_copy_started", "_early", "_ended", "_extra_s", "_first", "_first_pair", "_keep_alive", "_kept", "_kept_bytes",
-        "_out", "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_rescuable", "_rescue",
+        "_late", "_out", "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_rescuable", "_rescue",
         "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
@@ -94,6 +104,7 @@ class Exchange:
         self._rescuable = False  # its failure would reach stable and not the client
         self._rescue: Rescue | None = None
         self._extra_s = 0.0  # how much later than the answer's present deadline the last one is
+        self._late = False
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
         self._first: FirstRequest | None = None
@@ -449,10 +460,11 @@ class Exchange:
         bucket = latency_bucket(latency_ms)
         self.variant.counts.end(outcome, latency_ms, bucket)
         if self._tally is not None and self._arrivals is not None:
-            self._tally.end(self._arrivals, outcome, bucket)
+            ending: Ending = LATE if self._late and outcome in _GOOD else outcome
+            self._tally.end(self._arrivals, ending, bucket)
             if self._first is not None:
-                self._first.end(outcome, bucket)
-            if self.standing.first_failures and outcome in COMPARED_FAILURES:
+                self._first.end(ending, bucket)
+            if self.standing.first_failures and (ending == LATE or ending in COMPARED_FAILURES):
                 self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell)
         if self.live_side is not None:
             self.live_side.end(outcome, latency_ms)
@@ -470,8 +482,10 @@ class Exchange:
         """Note whether the answer has begun in time; a candidate's that has not is not waited for if stable can."""
         self._client.extend_answer(self._extra_s)
         self._extra_s = 0.0
-        if not self._answer_started and self._rescuable and self._may_be_rescued():
-            self._begin_rescue(outcome)
+        if not self._answer_started:
+            self._late = True
+            if self._rescuable and self._may_be_rescued():
+                self._begin_rescue(outcome)
 
     def _may_be_rescued(self) -> bool:
         """Whether stable takes over from here; asked once, since the answer takes from the budget."""

@@ -15,7 +15,7 @@ from router.core.errors import StoreUnavailableError
 from router.core.observations import LOST
 
 if TYPE_CHECKING:
-    from router.core.observations import Outcome
+    from router.core.observations import Ending
     from router.core.ports import RecordStore
     from router.core.traffic import Role
     from router.gateway.table import Standing
@@ -49,7 +49,7 @@ class FirstRequest:
         self._role = role
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
-        self._end: tuple[Outcome, int] | None = None
+        self._end: tuple[Ending, int] | None = None
 
     def answer(self, tally: "Tally", last: int | None) -> None:
         """Count its start now, and its end if it has ended."""
@@ -61,7 +61,7 @@ class FirstRequest:
         if self._end is not None:
             self._tally.end(self._arrivals, *self._end)
 
-    def end(self, outcome: "Outcome", bucket: int) -> None:
+    def end(self, outcome: "Ending", bucket: int) -> None:
         """Count its end, or keep it until its start is counted."""
         if self._tally is not None and self._arrivals is not None:
             self._tally.end(self._arrivals, outcome, bucket)

@@ -11,11 +11,13 @@ from router.core.observations import (
     AFFINITY,
     AGREEMENT,
     ALL,
+    ANSWERS,
     CUT_AGES_S,
     CUTS,
     DISTANCE,
     DROPS,
     FAILURE,
+    LATE,
     LATENCY,
     LEVEL,
     LOST,
@@ -25,6 +27,7 @@ from router.core.observations import (
     PAIR_VARIANT,
     STARTED,
     CounterKey,
+    Ending,
     Outcome,
 )
 from router.core.traffic import KEY_CELLS, Role
@@ -68,7 +71,7 @@ class Arrivals:
     def __init__(self, edges: tuple[int, ...]) -> None:
         self.edges = edges
         self.started = 0
-        self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.outcomes: dict[Ending, int] = dict.fromkeys((*Outcome, LATE), 0)
         self.levels = [0] * (len(edges) + 1)
         self.first_failures: defaultdict[int, int] = defaultdict(int)
         """Of affinity keys, by the exposure in which the key had failed last before."""
@@ -76,7 +79,7 @@ class Arrivals:
         """Failures of which the store has not said yet whether they are a key's first."""
         self.closed_at = 0.0
 
-    def end(self, outcome: Outcome, bucket: int) -> None:
+    def end(self, outcome: "Ending", bucket: int) -> None:
         """Count one request's end."""
         self.outcomes[outcome] += 1
         if self.edges and outcome not in DROPS:
@@ -103,7 +106,7 @@ class Arrivals:
             yield STARTED, ALL, self.started
         for outcome, number in self.outcomes.items():
             if number:
-                yield OUTCOME, outcome.value, number
+                yield OUTCOME, str(outcome), number
         if self.edges:
             for level, number in enumerate(self.levels):
                 if number:
@@ -239,10 +242,10 @@ class RoleTally(Seconds[Arrivals]):
         super().__init__(lambda: Arrivals(edges))
         self.buckets: defaultdict[int, int] = defaultdict(int)
 
-    def end(self, arrivals: Arrivals, outcome: Outcome, bucket: int) -> None:
+    def end(self, arrivals: Arrivals, outcome: "Ending", bucket: int) -> None:
         """Count one request's end in the cell it arrived in."""
         arrivals.end(outcome, bucket)
-        if outcome.is_answer:
+        if outcome in ANSWERS or outcome == LATE:
             self.buckets[bucket] += 1
 
 

@@ -1,16 +1,18 @@
 """Rescues change what clients see and nothing of what is counted: the candidate's failure is its Observation."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
-from router.core.observations import Outcome
+from router.core.observations import LATE, Outcome
 from router.core.rollout import GateSpec, Spec
-from router.core.traffic import AffinityKind, AffinitySource, RescueSpec
+from router.core.traffic import AffinityKind, AffinitySource, RescueSpec, Role
 from router.gateway.rescue import FEWEST, WINDOW, Rescues
+from tests.analysis.ledger import Ledger
 from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started
-from tests.gateway.test_rescue import OOPS, trial
+from tests.gateway.test_rescue import OOPS, stable, trial
 from tests.gateway.upstreams import Script, Visit, answering, ok
 
 BY_USER = (AffinitySource(AffinityKind.HEADER, "x-user"),)
@@ -113,6 +115,84 @@ async def test_a_rescuing_answer_is_nobodys_observation(bench: Bench) -> None:
     assert found["outcome", "candidate", "http_error"] == found["started", "candidate", "all"] == 5
     counts = gateway.worker.table.lives["r"].variants["v1"].counts
     assert (counts.started, counts.latency_ms_sum) == (0, 0.0)
+
+
+# -- late: both variants are judged by one deadline ------------------------------------------------------------------
+
+
+async def slow(visit: Visit) -> None:
+    """Answer as the body says: `now`, `late`, or `begun` in time and ended late."""
+    async for received in visit.requests():
+        if received.body == b"begun":
+            await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+            await asyncio.sleep(0.5)
+            await visit.send(b"done")
+            continue
+        status = "404 No" if received.body == b"late 404" else "500 Oops" if received.body == b"late 500" else "200 OK"
+        await asyncio.sleep(0.0 if received.body == b"now" else 0.5)
+        await visit.send(ok(b"done", status=status))
+
+
+async def test_a_good_answer_of_stables_after_the_time_of_the_first_byte_is_late(bench: Bench) -> None:
+    """Where the candidate would have been cut; the metric keeps `ok`, and an error stays an error."""
+    gateway = await trial(bench, answering(ok()), stable=slow, shares=(0, 0), rescue=RescueSpec(first_byte_s=0.2))
+
+    async def ask(body: bytes) -> None:
+        await (await bench.client()).ask("POST", "/", body)
+
+    await asyncio.gather(*[ask(body) for body in (b"now", b"begun", b"late", b"late 404", b"late 500")])
+    found = await evidence(gateway, "outcome", "latency")
+    assert {cell: value for (metric, _, cell), value in found.items() if metric == "outcome"} == {
+        "ok": 2,
+        LATE: 2,
+        "http_error": 1,
+    }
+    assert sum(value for (metric, *_), value in found.items() if metric == "latency") == 5
+    assert gateway.outcomes("v1") == {"ok": 3, "client_error": 1, "http_error": 1}
+
+
+@pytest.mark.parametrize("where", ["no rescue", "not mirror-safe", "no rollout"])
+async def test_where_nobody_would_be_cut_nobody_is_late(bench: Bench, where: str) -> None:
+    """A slow answer is then as good as any."""
+    route = route_of(
+        await bench.upstream(slow),
+        await bench.upstream(),
+        rescue=RescueSpec(enabled=where != "no rescue", first_byte_s=0.2),
+        mirror_safe=where != "not mirror-safe",
+    )
+    gateway = await bench.gateway(route, states=[] if where == "no rollout" else [started(0, 0)])
+    assert (await (await bench.client()).ask("POST", "/", b"late")).status == 200
+    assert gateway.outcomes("v1") == {"ok": 1}
+    if where != "no rollout":
+        assert await evidence(gateway, "outcome") == {("outcome", "stable", "ok"): 1}
+
+
+async def test_late_ends_are_counted_as_the_reference_counts_them(bench: Bench) -> None:
+    """Cell by cell, keys included: a user's first request may be late, and is its first failure then."""
+    route = route_of(
+        await bench.upstream(slow), await bench.upstream(stable), affinity=BY_USER, rescue=RescueSpec(first_byte_s=0.2)
+    )
+    gateway = await bench.gateway(route, states=[replace(started(0, 0), spec=STRICT)])
+    client = await bench.client()
+    exposure, ledger = gateway.worker.table.standings["r"].exposure, Ledger()
+    for user, body in (("anna", b"late"), ("anna", b"now"), ("bert", b"now"), ("bert", b"late")):
+        await client.ask("POST", "/", body, f"x-user: {user}")
+        begun = ledger.start(0.0, exposure, Role.STABLE, key=user)
+        ledger.end(begun, LATE if body == b"late" else Outcome.OK, 1.0)
+    metrics = ("started", "outcome", "key:started", "key:outcome", "key:failure")
+    expected = {(key.metric, key.variant, key.cell): number for key, number in ledger.counters(1.0).items()}
+    assert await evidence(gateway, *metrics) == {key: n for key, n in expected.items() if key[0] in metrics}
+    assert expected["key:failure", "stable", "all/0"] == expected["outcome", "stable", LATE] == 2
+
+
+async def test_a_candidate_that_could_not_be_cut_is_late_as_well(bench: Bench) -> None:
+    """Over budget it is waited for, and counts as stable would: else it were better to be slow than to be stable."""
+    gateway = await trial(bench, slow, rescue=RescueSpec(first_byte_s=0.2))
+    while gateway.worker.table.lives["r"].rescues.admit(0):
+        pass
+    assert (await (await bench.client()).ask("POST", "/", b"late")).body == b"done"
+    assert await evidence(gateway, "outcome") == {("outcome", "candidate", LATE): 1}
+    assert gateway.outcomes("v2") == {"ok": 1}
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

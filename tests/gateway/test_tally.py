@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.levels import Levels
-from router.core.observations import CUTS, DROPS, CounterKey, End, Outcome, latency_bucket
+from router.core.observations import CUTS, DROPS, LATE, CounterKey, End, Outcome, latency_bucket
 from router.core.traffic import Role
 from router.gateway.firsts import FirstFailure
 from router.gateway.tally import PairEnd, Tally
@@ -125,6 +125,17 @@ def test_a_latency_is_cut_into_levels_unless_we_gave_the_request_up(outcome: Out
     arrive(counted, Role.CANDIDATE, outcome, 25.0)
     expected = {} if outcome in DROPS else {"0": 1, "1": 1, "2": 1}
     assert expected == numbers(counted, 1.0, "level", "candidate")
+
+
+def test_a_late_answer_is_an_end_with_a_latency_and_a_level() -> None:
+    """It is a good answer: only its cell of outcomes says that a rescue would have cut it."""
+    counted = tally(EDGES)
+    role = counted.live[Role.STABLE]
+    role.present.started += 1
+    role.end(role.present, LATE, latency_bucket(11.0))
+    assert role.present.open == 0
+    assert numbers(counted, 1.0, "outcome") == {"late": 1}
+    assert (numbers(counted, 1.0, "level"), sum(numbers(counted, 1.0, "latency").values())) == ({"1": 1}, 1)
 
 
 def test_without_frozen_thresholds_there_are_no_levels() -> None:
