@@ -12,6 +12,7 @@ from router.admin.access import ROLE, Doorkeeper, RoleRoute
 from router.admin.bind import check_bind
 from router.admin.edge import Edge
 from router.admin.explanations import ExplanationEndpoints
+from router.admin.feedback import FeedbackEndpoints
 from router.admin.health import HealthEndpoints
 from router.admin.problems import MEDIA_TYPE, answer_error
 from router.admin.records import RecordEndpoints
@@ -66,6 +67,7 @@ def table(services: Services) -> tuple[Row, ...]:
         Row("GET", f"{ROUTE}/pairs", records.pairs, VIEWER),
         Row("GET", f"{ROUTE}/decisions", records.decisions, VIEWER),
         Row("GET", f"{ROUTE}/evidence", records.evidence, VIEWER),
+        Row("POST", "/v1/feedback", FeedbackEndpoints(services).take, OPERATOR),
     )
 
 

@@ -43,6 +43,7 @@ class HealthEndpoints:
     def _snapshot(self) -> Snapshot:
         """Return what the loop saw last; a scrape asks the store nothing."""
         control, now_s = self._services.control, self._services.now_s()
+        feedback = control.feedback
         view = control.view
         live = [is_live(one, now_s) for one in view.heartbeats if one.kind == GATEWAY]
         states = view.states.items()
@@ -52,5 +53,9 @@ class HealthEndpoints:
             "turnout_store_up": {(): float(control.store_up)},
             "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
             "turnout_replicas": {("live",): float(sum(live)), ("silent",): float(len(live) - sum(live))},
+            "turnout_feedback_total": {(result,): float(number) for result, number in feedback.results.items()},
+            "turnout_feedback_waiting": {(): float(feedback.waiting)},
+            "turnout_feedback_delay_seconds": {(): feedback.delays},
+            "turnout_dropped_total": {key: float(number) for key, number in feedback.drops.items()},
             "turnout_build_info": {self._build: 1.0},
         }

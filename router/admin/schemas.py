@@ -1,9 +1,11 @@
 """What goes over the wire: bodies that are read, and answers. Shares in basis points, times in RFC 3339, UTC."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
+from router.core.labels import LabelValue, label_texts
 from router.settings.rollout_blocks import StepBlock
 from router.settings.units import Share
 from router.telemetry import logs
@@ -54,6 +56,61 @@ class ChangeBody(ActionBody):
     steps: Annotated[
         list[StepBlock], Field(max_length=100, description="Steps as in a rollout block; none: the policy's own.")
     ] = []
+
+
+LABEL_CHARS = 1_024
+BATCH_ROWS = 1_000
+LABELS_A_CALL = 1_000
+
+
+def read_label(value: object) -> tuple[str, ...]:
+    """Return the label of each row; raises ValueError for anything but texts, integers and booleans."""
+    rows = value if isinstance(value, list) else [value]
+    labels = [row for row in rows if _is_label(row)]
+    if not len(labels) == len(rows) or not 1 <= len(rows) <= BATCH_ROWS:
+        raise ValueError(
+            f"text of at most {LABEL_CHARS:,} characters, a 64-bit integer, true or false, or a list of 1 to "
+            f"{BATCH_ROWS:,} of these for a batch"
+        )
+    return label_texts(labels)
+
+
+def _is_label(value: object) -> TypeGuard[LabelValue]:
+    if isinstance(value, str):
+        return len(value) <= LABEL_CHARS and not any("\ud800" <= char <= "\udfff" for char in value)
+    return isinstance(value, int) and -(2**63) <= value < 2**64
+
+
+def read_time(value: object) -> float:
+    """Return a wall-clock second written in RFC 3339; raises ValueError."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError("a time with its offset, such as 2026-01-31T12:00:00Z")
+    return at.timestamp()
+
+
+class LabelBody(Body):
+    """What was true of one request."""
+
+    request_id: Annotated[
+        str, Field(pattern=r"^[\x21-\x7e]{1,128}$", description="The x-request-id of the request or its answer.")
+    ]
+    label: Annotated[
+        tuple[str, ...],
+        PlainValidator(read_label, json_schema_input_type=LabelValue | list[LabelValue]),
+        Field(description="The true label, as the model would write it; a list for a batch, one for each row."),
+    ]
+    observed_at: Annotated[
+        float | None,
+        PlainValidator(read_time, json_schema_input_type=str),
+        Field(description="When the truth became known, in RFC 3339; left out: now."),
+    ] = None
+
+
+LabelBodies = Annotated[list[LabelBody], Field(min_length=1, max_length=LABELS_A_CALL)]
 
 
 class Answer(BaseModel):
@@ -315,6 +372,23 @@ class EvidenceView(Answer):
     exposure: int
     counts: CountsView
     counters: list[CounterView]
+
+
+class FeedbackView(Answer):
+    """How many labels of one call ended how; together they are all of them.
+
+    `accepted` were counted; `waiting` will be when their pair arrives, or are given up as unknown; `double` were
+    counted before; `late` ones are of a rollout that has ended; `unknown` of no pair; `unusable` of a pair without two
+    predictions, or of an id that several routes saw; for `refused` there was no room.
+    """
+
+    accepted: int
+    waiting: int
+    double: int
+    late: int
+    unknown: int
+    unusable: int
+    refused: int
 
 
 class HealthView(Answer):

@@ -46,7 +46,8 @@ def _entry(details: Mapping[str, Any], body: type[BaseModel] | None) -> dict[str
 def _expected(details: Mapping[str, Any], place: Sequence[str | int], body: type[BaseModel] | None) -> str:
     kind, words = details["type"], str(details["msg"])
     if kind == "extra_forbidden":
-        known = body.model_fields if body is not None and len(place) == 1 else ()
+        own = len(place) == 1 or (len(place) == 2 and isinstance(place[0], int))
+        known = body.model_fields if body is not None and own else ()
         return f"no field of this name; {nearest(str(place[-1]), known)}" if known else "no field of this name"
     return EXPECTED.get(kind) or words.removeprefix("Value error, ").removeprefix("Input should be ")
 

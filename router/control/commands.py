@@ -104,19 +104,22 @@ class Commands:
     IllegalTransitionError and RefusedError; cancelled, the write may or may not have happened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it depends on
         self,
         states: States,
         routes: Mapping[str, Route],
         policies: Mapping[str, RolloutPolicy],
         prober: Prober,
         block_hash: Callable[[Spec], str],
+        *,
+        predictions: bool = True,
     ) -> None:
         self._states = states
         self._routes = routes
         self.policies = policies
         self._prober = prober
         self._block_hash = block_hash
+        self._predictions = predictions
 
     def route(self, name: str) -> Route:
         """Return the Route; raises UnknownRouteError."""
@@ -219,7 +222,7 @@ class Commands:
         policy = change.policy or state.policy
         check_gates(state.spec, change.steps)
         steps = replan(self.policies, state.spec, policy, change.steps)
-        refusal = gates_refusal(state.spec, steps)
+        refusal = gates_refusal(state.spec, steps, predictions=self._predictions)
         if refusal is not None:
             raise RefusedError(refusal, state)
         return SetPolicy(reason=order.reason, actor=order.actor, policy=policy, steps=steps)
@@ -238,7 +241,7 @@ class Commands:
             spec = spec_of(state)
             check_candidate(target, spec.candidate)
             steps = plan_of(self.policies, spec)
-            refusal = start_refusal(target, state, spec, steps)
+            refusal = start_refusal(target, state, spec, steps, predictions=self._predictions)
             if refusal is not None:
                 raise RefusedError(refusal, state)
             rollout_id = next_rollout_id(state, block_of(state))

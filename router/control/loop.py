@@ -19,6 +19,7 @@ from router.analysis.evidence import Evidence
 from router.analysis.measures import Measure
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.commands import Commands, ContendedError, Order, RefusedError
+from router.control.feedback import Feedback
 from router.control.lease import Lease
 from router.control.probe import Prober
 from router.control.ramp import Facts, Outlook, lagging_of, next_move, propose
@@ -108,7 +109,10 @@ class ControlLoop:
         self._blocks: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
         self.states = States(store, config.routes, now_s)
-        self.commands = Commands(self.states, config.routes, policies, prober, block_hash)
+        self.commands = Commands(
+            self.states, config.routes, policies, prober, block_hash, predictions=config.pairs.predictions
+        )
+        self.feedback = Feedback(store, self.states, config.routes, config.feedback, monotonic=monotonic)
         self.view = View()
         self.store_up = False
         self.turned_at_s = monotonic()
@@ -134,6 +138,7 @@ class ControlLoop:
                 tasks.create_task(self._turn_forever(), name="turns")
                 tasks.create_task(self._listen_forever(), name="notices")
                 tasks.create_task(self._start_blocks_forever(), name="blocks")
+                tasks.create_task(self.feedback.run(), name="feedback")
         except BaseExceptionGroup as group:
             self._log.error("the control loop has failed", exc_info=group.exceptions[0])
             raise

@@ -7,6 +7,7 @@ from router.core.errors import ConfigError
 from router.core.ports import RolloutPolicy
 from router.core.rollout import FULL_BP, GateSpec, RolloutState, Spec, Step
 from router.core.traffic import Route
+from router.settings.metrics import METRICS
 
 
 def plan_of(policies: Mapping[str, RolloutPolicy], spec: Spec) -> tuple[Step, ...]:
@@ -43,22 +44,27 @@ def check_gates(spec: Spec, steps: Sequence[Step]) -> None:
                 raise ConfigError(f"steps[{index}].gates", name, f"a gate of the rollout: {listed}")
 
 
-def start_refusal(route: Route, state: RolloutState, spec: Spec, steps: Sequence[Step]) -> str | None:
-    """Say why `spec` cannot start on `route` now, None when nothing speaks against it."""
+def start_refusal(
+    route: Route, state: RolloutState, spec: Spec, steps: Sequence[Step], *, predictions: bool
+) -> str | None:
+    """Say why `spec` cannot start on `route` now, None when nothing speaks against it; see `gates_refusal`."""
     if state.active:
         return f"rollout {state.id} is {state.phase} with candidate {state.candidate}; it has to end first"
     if spec.candidate == state.stable:
         return f"{spec.candidate} is stable already; name another variant as candidate"
-    return mirror_refusal(route, steps) or gates_refusal(spec, steps)
+    return mirror_refusal(route, steps) or gates_refusal(spec, steps, predictions=predictions)
 
 
-def gates_refusal(spec: Spec, steps: Sequence[Step]) -> str | None:
-    """Say which enforced gate cannot be measured in the last step, so that the rollout could never end; else None."""
+def gates_refusal(spec: Spec, steps: Sequence[Step], *, predictions: bool) -> str | None:
+    """Say which enforced gate cannot be measured in the last step, so that the rollout could never end; else None.
+
+    `predictions` says whether pairs keep them.
+    """
     last = steps[-1]
     for gate in spec.gates:
         if gate.dry_run or (last.gates and gate.name not in last.gates):
             continue
-        why = _not_measured(gate, steps)
+        why = _not_measured(gate, steps, predictions=predictions)
         if why is not None:
             return (
                 f"gate {gate.name} cannot pass in the last step (weight {last.weight_bp / 100:g} %, mirror "
@@ -69,14 +75,16 @@ def gates_refusal(spec: Spec, steps: Sequence[Step]) -> str | None:
 
 
 def _not_measured(  # noqa: PLR0911 - one line for each sort of gate
-    gate: GateSpec, steps: Sequence[Step]
+    gate: GateSpec, steps: Sequence[Step], *, predictions: bool
 ) -> str | None:
     last = steps[-1]
     compared = 0 < last.weight_bp < FULL_BP
     if gate.slice is not None:
         return "slices are not counted in this version"
-    if gate.metric in ("accuracy", "recall", "precision", "f1"):
-        return "it waits for true labels, which this version cannot take yet"
+    if METRICS[gate.metric].from_labels:
+        if not predictions:
+            return "pairs.predictions is off, so there is nothing to hold true labels against"
+        return None if last.mirror_bp else f"{gate.metric} needs copies, to join true labels to both answers"
     if gate.metric == "disagreement":
         return None if last.mirror_bp else "disagreement needs copies, to have both answers to one request"
     if gate.metric == "latency":

@@ -82,6 +82,17 @@ class RecorderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackConfig:
+    """Joining true labels to pairs, in each control process.
+
+    `index_bytes` of the newest pairs are kept in memory; a label that comes before its pair waits for `wait_s`.
+    """
+
+    index_bytes: int = 64 * MIB
+    wait_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class TokenConfig:
     """One bearer token: `hash` as printed by `turnout token`, never the token itself."""
 
@@ -113,6 +124,7 @@ class TurnoutConfig:
     store: StoreConfig = StoreConfig()
     pairs: PairsConfig = PairsConfig()
     recorder: RecorderConfig = RecorderConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     tokens: tuple[TokenConfig, ...] = ()
     log: LogConfig = LogConfig()
     digest: str = ""

@@ -142,6 +142,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
         store=settings.store.value(beside),
         pairs=settings.pairs.value(),
         recorder=settings.recorder.value(),
+        feedback=settings.feedback.value(),
         tokens=settings.auth.value(),
         log=settings.log.value(),
         digest=_shared_digest(settings, known),

@@ -13,10 +13,12 @@ Metric = Literal["error_rate", "latency", "disagreement", "accuracy", "recall", 
 class Form:
     """The limits a metric takes, each with the reader of its unit; and whether it is of one class (`per_label`).
 
+    `from_labels`: it is measured by true labels that clients send back, joined to pairs.
     `advisory_difference`: a difference assumes stationary rows, so it never decides (statistics.md rule 14).
     """
 
     readers: Mapping[str, Callable[[object], float]]
+    from_labels: bool = False
     per_label: bool = False
     advisory_difference: bool = False
 
@@ -32,11 +34,11 @@ METRICS: Mapping[str, Form] = {
     "error_rate": Form({"max_increase": points, "max": fraction}),
     "latency": Form({"max_increase": ratio}),
     "disagreement": Form({"max": fraction}),
-    "accuracy": Form(_SCORE),
-    "recall": Form(_SCORE, per_label=True),
+    "accuracy": Form(_SCORE, from_labels=True),
+    "recall": Form(_SCORE, from_labels=True, per_label=True),
     # Over all classes together both are the accuracy, so they too need a class.
-    "precision": Form(_SCORE, per_label=True, advisory_difference=True),
-    "f1": Form(_SCORE, per_label=True, advisory_difference=True),
+    "precision": Form(_SCORE, from_labels=True, per_label=True, advisory_difference=True),
+    "f1": Form(_SCORE, from_labels=True, per_label=True, advisory_difference=True),
 }
 
 

@@ -16,6 +16,7 @@ from router.settings.route_blocks import RouteBlock
 from router.settings.server_blocks import (
     AdminBlock,
     AuthBlock,
+    FeedbackBlock,
     GatewayBlock,
     LogBlock,
     OpsBlock,
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     store: StoreBlock = Field(default_factory=StoreBlock)
     pairs: PairsBlock = Field(default_factory=PairsBlock)
     recorder: RecorderBlock = Field(default_factory=RecorderBlock)
+    feedback: FeedbackBlock = Field(default_factory=FeedbackBlock)
     auth: AuthBlock = Field(default_factory=AuthBlock)
     log: LogBlock = Field(default_factory=LogBlock)
     routes: dict[Name, RouteBlock] = Field(

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from router.core.config import (
+    FeedbackConfig,
     GatewayConfig,
     Limits,
     Listener,
@@ -140,6 +141,17 @@ class RecorderBlock(Block):
     def value(self) -> RecorderConfig:
         """Return the recorder's part of the configuration."""
         return RecorderConfig(queue_bytes=self.queue, interval_s=self.interval)
+
+
+class FeedbackBlock(Block):
+    """True labels that come back by `POST /v1/feedback`, in each control process."""
+
+    index: Size = written("64MiB", "Memory for the newest pairs that labels can be joined to: some 180,000 pairs.")
+    wait: Duration = written("60s", "How long a label waits for its pair before it counts as unknown.")
+
+    def value(self) -> FeedbackConfig:
+        """Return the part of the configuration that is about labels."""
+        return FeedbackConfig(index_bytes=self.index, wait_s=self.wait)
 
 
 class TokenBlock(Block):

@@ -66,6 +66,9 @@ _LATENCY_BOUNDS_S = (
 _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 """Around the two limits that are promised: 2 ms a turn for comparing, 20 ms lag at the 99th percentile."""
 
+_DELAY_BOUNDS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0)
+"""From labels that follow their request at once to those that take as long as a rollout may."""
+
 TABLE = (
     Metric(
         "turnout_requests_total", Kind.COUNTER,
@@ -119,6 +122,19 @@ TABLE = (
     Metric(
         "turnout_decisions_total", Kind.COUNTER,
         "Decisions applied, by kind and by what sort of reason.", ("kind", "reason"),
+    ),
+    Metric(
+        "turnout_feedback_total", Kind.COUNTER,
+        "True labels that clients sent, by what became of them.", ("result",),
+    ),
+    Metric(
+        "turnout_feedback_waiting", Kind.GAUGE,
+        "True labels that wait for their pair.",
+    ),
+    Metric(
+        "turnout_feedback_delay_seconds", Kind.HISTOGRAM,
+        "Time from a request to when its true label became known, of labels that were counted.",
+        bounds=_DELAY_BOUNDS_S,
     ),
     Metric(
         "turnout_replicas", Kind.GAUGE,

@@ -33,10 +33,15 @@ MATRIX: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
     ("POST", "/v1/routes/{route}/rollout/retry"): (False, False, True, True),
     ("POST", "/v1/routes/{route}/rollout/undo"): (False, False, True, True),
     ("POST", "/v1/routes/{route}/rollout/approve"): (False, False, True, True),
+    ("POST", "/v1/feedback"): (False, False, True, True),
 }
 """(method, path) -> whether none, viewer, operator, admin may."""
 
-BODIES = {("POST", "/v1/routes/{route}/rollouts"): BLOCK, ("PATCH", "/v1/routes/{route}/rollout"): {"weight": "1%"}}
+BODIES: dict[tuple[str, str], object] = {
+    ("POST", "/v1/routes/{route}/rollouts"): BLOCK,
+    ("PATCH", "/v1/routes/{route}/rollout"): {"weight": "1%"},
+    ("POST", "/v1/feedback"): [{"request_id": "r1", "label": "7"}],
+}
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from router.control.commands import Change, RefusedError
+from router.control.loop import ControlLoop
 from router.control.ramp import Facts, lagging_of, propose
 from router.control.replicas import GATEWAY, replicas_of
 from router.control.states import States
+from router.core.config import PairsConfig
 from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
 from router.core.observations import CUTS, CounterKey
 from router.core.ports import Heartbeat, RecordBatch
@@ -118,7 +120,7 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
         (GateSpec("speed", "latency", max_increase=0.1), Step(mirror_bp=10_000), "both variants serve"),
         (GateSpec("errors", "error_rate", max_increase=0.005), Step(weight_bp=10_000), "nothing to compare"),
         (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=5_000), "needs copies"),
-        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000, mirror_bp=1), "true labels"),
+        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000), "accuracy needs copies"),
         (GateSpec("eu", "error_rate", maximum=0.01, slice="eu"), Step(weight_bp=5_000), "slices are not counted"),
     ],
 )
@@ -132,6 +134,19 @@ async def test_a_rollout_whose_gate_could_never_pass_is_refused(
     await begun(plant, replace(spec, gates=(replace(gate, dry_run=True),)))
 
 
+async def test_a_gate_on_labels_needs_predictions_in_the_pair_log(plant: Plant) -> None:
+    """Without them a label would find nothing to be held against."""
+    loop = ControlLoop(
+        config=replace(plant.config, pairs=PairsConfig(predictions=False)), store=plant.store, policies=plant.policies,
+        prober=plant.prober, boot="control-1", now_s=plant.clock, monotonic=plant.clock,
+    )  # fmt: skip
+    steps = (STEPS[0], Step(weight_bp=5_000, mirror_bp=1_000))
+    spec = replace(SPEC, steps=steps, gates=(GateSpec("right", "accuracy", max_increase=0.01),))
+    with pytest.raises(RefusedError, match=r"gate right cannot pass .*pairs\.predictions is off"):
+        await loop.commands.start("digits", spec, order())
+    assert (await begun(plant, spec)).active
+
+
 @pytest.mark.parametrize(
     ("gate", "last"),
     [
@@ -139,6 +154,8 @@ async def test_a_rollout_whose_gate_could_never_pass_is_refused(
         (GateSpec("errors", "error_rate", maximum=0.01), Step(weight_bp=10_000)),
         (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=10_000, mirror_bp=1_000)),
         (GateSpec("speed", "latency", max_increase=0.1), Step(weight_bp=5_000)),
+        (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000, mirror_bp=1)),
+        (GateSpec("recall:8", "recall", minimum=0.9, label="8"), Step(mirror_bp=10_000)),
     ],
 )
 async def test_a_rollout_whose_gates_can_be_measured_starts(plant: Plant, gate: GateSpec, last: Step) -> None:
