@@ -105,9 +105,8 @@ class Feedback:
     ) -> None:
         self.results: Counter[FeedbackResult] = Counter()
         """Final results only: a label that waits is counted when it is known what became of it."""
-        self.drops: Counter[tuple[str, str]] = Counter()
-        """What was given up to stay within a bound, by what and why."""
         self.index = PairIndex(config.index_bytes)
+        self._drops: Counter[tuple[str, str]] = Counter()
         self._store = store
         self._states = states
         self._routes = routes
@@ -131,6 +130,11 @@ class Feedback:
     def waiting(self) -> int:
         """How many labels wait for their pair."""
         return len(self._waiting)
+
+    @property
+    def drops(self) -> Mapping[tuple[str, str], int]:
+        """What was given up to stay within a bound, by what and why."""
+        return {**self._drops, ("indexed_pair", "index_full"): self.index.dropped}
 
     @property
     def delays(self) -> HistogramValue:
@@ -159,17 +163,24 @@ class Feedback:
     async def run(self) -> None:
         """Look after labels that wait, until cancelled; from the first label on."""
         await self._asked.wait()
-        while True:
-            await asyncio.sleep(TURN_S)
-            try:
-                await self.turn()
-            except StoreUnavailableError:
-                continue  # the loop tells of it; what waits goes on waiting
-            except Exception as error:  # noqa: BLE001 - a bug here must not end the control process
-                if self._changes.changed("turn", f"{type(error).__name__}: {error}"):
-                    self._log.error("labels could not be joined; it is tried again", exc_info=error)
-            else:
-                self._changes.changed("turn", None)
+        try:
+            while True:
+                await asyncio.sleep(TURN_S)
+                await self._turn_safely()
+        finally:
+            if self._waiting:
+                self._log.warning("labels that waited for their pairs are lost", labels=len(self._waiting))
+
+    async def _turn_safely(self) -> None:
+        try:
+            await self.turn()
+        except StoreUnavailableError:
+            return  # the loop tells of it; what waits goes on waiting
+        except Exception as error:  # noqa: BLE001 - a bug here must not end the control process
+            if self._changes.changed("turn", f"{type(error).__name__}: {error}"):
+                self._log.error("labels could not be joined; it is tried again", exc_info=error)
+        else:
+            self._changes.changed("turn", None)
 
     async def turn(self) -> None:
         """Read new pairs, count the labels that waited for them, and give up those that have waited long enough."""
@@ -256,15 +267,15 @@ class Feedback:
             while some := list(islice(remaining, AT_ONCE)):
                 pairs = [one for one, _ in some]
                 counted = await self._store.count_labels(route, state.id, exposures, pairs, named)
-                self.drops["class", "classes_full"] += counted.uncounted_classes
+                self._drops["class", "classes_full"] += counted.uncounted_classes
                 for result, (_, delay_s) in zip(counted.results, some, strict=True):
                     found.results[_RESULTS[result]] += 1
                     if result is LabelResult.ACCEPTED:
                         self._delays[bisect_left(DELAY_BOUNDS_S, delay_s)] += 1
                         self._delays_s += max(delay_s, 0.0)
                     elif result is LabelResult.FULL:
-                        self.drops["label", "labels_full"] += 1
+                        self._drops["label", "labels_full"] += 1
 
     def _drop(self, reason: str, number: int, results: Counter[FeedbackResult]) -> None:
-        self.drops["label", reason] += number
+        self._drops["label", reason] += number
         results[FeedbackResult.REFUSED] += number

@@ -17,9 +17,9 @@ LABELS_KEPT = 200_000
 """Labels of one rollout; more are refused. Chosen: some 8 MiB (40 bytes each in Valkey 9.1); proof of a small margin
 takes 10,000."""
 
-CLASSES_KEPT = 100
+CLASSES_KEPT = 32
 """Classes that labels are counted by, besides those that gates name. Chosen: each costs up to 7 counters in each
-exposure, twice with affinity keys, and the judge reads them all each second."""
+exposure, with affinity keys as many again for each exposure before it, and control reads them all each second."""
 
 HEARTBEAT_KEPT_S = 86_400.0
 """How long a silent process stays listed."""

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -45,6 +45,8 @@ class Load:
     busy: dict[int, str] = field(default_factory=dict)
     """The same, for clients that wait for an answer just now."""
     on_answer: Callable[[Answer], None] | None = None
+    headers_of: Callable[[int], Mapping[str, str]] | None = None
+    """More header fields of a request, by its number."""
 
     @asynccontextmanager
     async def running(self) -> "AsyncIterator[Load]":
@@ -110,6 +112,8 @@ class Load:
         headers = {"x-user-id": f"user-{index}", "x-started": f"{time.monotonic():.6f}"}
         if self.named:
             headers["x-request-id"] = str(index)
+        if self.headers_of:
+            headers.update(self.headers_of(index))
         self.busy[number] = self.workers.get(number, "")
         try:
             answer = await line.ask(request("POST", INFER, BODY, headers))

@@ -57,9 +57,11 @@ class ModelServer:
     @property
     def answer(self) -> bytes:
         """The bytes of every answer."""
-        output = {"name": "label", "shape": [1], "datatype": "INT64", "data": [self.label]}
-        body = json.dumps({"model_name": "digits", "outputs": [output]}).encode()
-        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        return answer_of(self.label)
+
+    def answer_to(self, seen: Seen) -> bytes | None:  # noqa: ARG002 - others look at it
+        """Return the answer to one request, None for the usual one."""
+        return None
 
     @asynccontextmanager
     async def running(self) -> "AsyncIterator[ModelServer]":
@@ -120,7 +122,15 @@ class _ServerLine(asyncio.Protocol):
         server.seen.append(seen)
         if server.on_request:
             server.on_request(seen)
+        answer = server.answer_to(seen) or self._answer
         if server.delay_s:
-            asyncio.get_running_loop().call_later(server.delay_s, self._transport.write, self._answer)
+            asyncio.get_running_loop().call_later(server.delay_s, self._transport.write, answer)
         else:
-            self._transport.write(self._answer)
+            self._transport.write(answer)
+
+
+def answer_of(label: int) -> bytes:
+    """Return an answer with one label."""
+    output = {"name": "label", "shape": [1], "datatype": "INT64", "data": [label]}
+    body = json.dumps({"model_name": "digits", "outputs": [output]}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
