@@ -38,11 +38,11 @@ routes:
 - **Unknown fields are errors**, and so are keys that stand twice. All errors of a file are reported together, each with
   its line, its field, its value and what was expected. What two parts of a route must have in common is checked once
   each of them is right. A bad file changes nothing.
-- **Environment**: every field outside `routes` can be set by `TURNOUT_BLOCK__FIELD`, written as in the file:
-  `TURNOUT_GATEWAY__PORT=9000`, `TURNOUT_GATEWAY__TRUSTED_PROXIES='[10.0.0.0/8]'`. It wins over the file. Variables
-  without a double underscore are not read as fields.
+- **Environment**: every field outside `routes` and `freeze` can be set by `TURNOUT_BLOCK__FIELD`, written as in the
+  file: `TURNOUT_GATEWAY__PORT=9000`, `TURNOUT_GATEWAY__TRUSTED_PROXIES='[10.0.0.0/8]'`. It wins over the file.
+  Variables without a double underscore are not read as fields.
 - **Relative paths** start where the file is.
-- `freeze`, `overrides`, `webhooks`, `tracing` and `tls` of a listener are not available yet and are refused, as are
+- `overrides`, `webhooks`, `tracing` and `tls` of a listener are not available yet and are refused, as are
   `pairs.payloads` and `pairs.redact`.
 - **Kept, but not acting yet:** `breaker` of a rollout is checked and kept; until it acts, a failing candidate is taken
   back by the judge alone. `turnout serve` says so when it starts.
@@ -64,6 +64,28 @@ precision or f1 assumes traffic that never changes, so such a gate needs `dry_ru
 Steps name gates by `name`, which is `metric[:label][@slice]` unless the gate has its own.
 """
 
+FREEZE = """
+## Freeze windows
+
+```yaml
+freeze:
+  - {days: [mon, tue, wed, thu], from: "18:00", until: "08:00", timezone: Europe/Berlin, reason: nobody is there}
+  - {from: "fri 16:00", until: "mon 08:00", timezone: Europe/Berlin, reason: weekend}
+  - {from: 2026-12-20T00:00:00Z, until: 2027-01-02T00:00:00Z, reason: holidays}
+```
+
+With `days`, one window begins on each of them at `from`; an `until` that is not after `from` is one of the next day.
+Times stand in quotes, since YAML makes a number of a bare 16:00. A date without offset is read in `timezone`. When
+clocks are changed the longer reading counts: an hour that comes twice is frozen both times. A route's own windows come
+on top of those of the file.
+
+- **Held or refused**, with the reason and the end of the window: the next step, promotion, the start of a rollout whose
+  first step has weight or copies, more weight or copies by `set-weight` or `set-policy`. The file's `rollout:` block
+  waits for the end of the window.
+- **Always possible:** rolling back, whoever asks; `abort`, `pause`, `undo`, `approve`; less weight, fewer copies.
+- **The operator's word:** `promote --full` goes through, and the record says whose word it was.
+"""
+
 
 def section(title: str, block: type[BaseModel], path: str) -> Iterator[str]:
     """Yield the table of one block, then those of the blocks inside it."""
@@ -74,7 +96,7 @@ def section(title: str, block: type[BaseModel], path: str) -> Iterator[str]:
     for name, field in block.model_fields.items():
         child = block_in(field.annotation)
         if child is None:
-            plain.append(f"| `{name}` | {default_of(field)} | {field.description}{choices(field)} |")
+            plain.append(f"| `{field.alias or name}` | {default_of(field)} | {field.description}{choices(field)} |")
         else:
             inner.append((f"{path}{name}{plural(field)}", child))
             if field.is_required() or not isinstance(field.default_factory, type):
@@ -132,7 +154,7 @@ def page() -> str:
         if block is not None:
             place = f"{name}{plural(field)}"
             parts += section(f"`{place}`", block, f"{place}.")
-    return "\n".join([*parts, GATES + "\n".join(gates()), NOTES]).rstrip() + "\n"
+    return "\n".join([*parts, GATES + "\n".join(gates()), NOTES, FREEZE.lstrip()]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from router.core.decisions import (
     Approve,
     Decision,
     Hold,
+    Judgement,
     Pause,
     Promote,
     Resume,
@@ -34,6 +35,7 @@ from router.core.decisions import (
     SetPolicy,
     Start,
     Undo,
+    guard,
 )
 from router.core.errors import IllegalTransitionError, StaleEpochError, TurnoutError
 from router.core.moves import make_move
@@ -248,7 +250,10 @@ class Commands:
             return [Start(reason=order.reason, actor=order.actor, rollout_id=rollout_id, spec=spec, steps=steps)]
 
         state = await self._read(route, order)
-        proposals(state)  # before the probe: what is refused anyway shall not wait 2 s for it
+        # Before the probe: what is refused anyway shall not wait 2 s for it.
+        ready = guard(Judgement(), state, proposals(state)[0], self._states.now_s(), self._states.outside(route))
+        if isinstance(ready, Hold):
+            raise RefusedError(ready.reason, state)
         candidate = spec_of(state).candidate
         unwell = await self._prober(target.variants[candidate])
         if unwell is not None:
@@ -268,7 +273,7 @@ class Commands:
             judgement = await self._states.judge_or_invalid(state)
             bound = state if epoch is None else replace(state, epoch=epoch)
             wanted = proposals(bound)
-            move = make_move(bound, wanted, judgement, self._states.now_s())
+            move = make_move(bound, wanted, judgement, self._states.now_s(), self._states.outside(route))
             if isinstance(move.decision, Hold):
                 raise RefusedError(move.decision.reason, state)
             try:

@@ -108,7 +108,7 @@ class ControlLoop:
         self._due_event = asyncio.Event()
         self._blocks: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
-        self.states = States(store, config.routes, now_s)
+        self.states = States(store, config.routes, now_s, config.freeze)
         self.commands = Commands(
             self.states, config.routes, policies, prober, block_hash, predictions=config.pairs.predictions
         )
@@ -229,10 +229,11 @@ class ControlLoop:
         self._note_arrivals(state, evidence)
         facts, now_s = self._facts(state, self._heartbeats), self._now_s()
         brief = self.states.judgement(state, evidence, self._ratios_of(state, evidence), detail=False)
-        if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s), Hold):
+        outside = self.states.outside(state.route)
+        if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s, outside), Hold):
             return
         told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
-        move = next_move(state, self._proposal(state, told, facts, now_s), told, now_s)
+        move = next_move(state, self._proposal(state, told, facts, now_s), told, now_s, outside)
         if move.record is not None:
             await self.states.write(state, move)
 
@@ -244,7 +245,8 @@ class ControlLoop:
         facts, now_s = self._facts(state, heartbeats), self._now_s()
         if not state.active:
             return Outlook(None, facts, now_s)
-        move = next_move(state, self._proposal(state, judgement, facts, now_s), judgement, now_s)
+        outside = self.states.outside(state.route)
+        move = next_move(state, self._proposal(state, judgement, facts, now_s), judgement, now_s, outside)
         return Outlook(move.decision, facts, now_s)
 
     def _proposal(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from router.analysis.thresholds import FEWEST
 from router.control.replicas import Replica
-from router.core.decisions import Advance, Decision, Hold, Judgement, Pause, Promote, RollBack
+from router.core.decisions import NOTHING_OUTSIDE, Advance, Decision, Hold, Judgement, Outside, Pause, Promote, RollBack
 from router.core.errors import IllegalTransitionError
 from router.core.levels import QUANTILES, threshold_name
 from router.core.moves import Move, make_move
@@ -112,14 +112,20 @@ def unfrozen(spec: Spec, judgement: Judgement) -> str | None:
     return None
 
 
-def next_move(state: RolloutState, proposal: Decision, judgement: Judgement, now_s: float) -> Move:
+def next_move(
+    state: RolloutState,
+    proposal: Decision,
+    judgement: Judgement,
+    now_s: float,
+    outside: Outside = NOTHING_OUTSIDE,
+) -> Move:
     """Return what comes of control's proposal: guard, then the thresholds of the next step, then apply.
 
     Where nothing does, the move's decision is a Hold that says what is waited for. The loop acts by this function and
     the admin API shows what it says, so the two cannot differ. `judgement` is one with all its numbers and thresholds.
     """
     try:
-        move = make_move(state, (proposal,), judgement, now_s)
+        move = make_move(state, (proposal,), judgement, now_s, outside)
     except IllegalTransitionError as error:
         return Move(state, Hold(reason=str(error)), None)
     if isinstance(move.decision, Advance) and state.spec is not None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from router.analysis.evidence import Evidence, count_only
 from router.analysis.judge import Case, judge, measure_of_ratios
 from router.analysis.measures import Measure
-from router.core.decisions import Judgement
+from router.core.decisions import Judgement, Outside
 from router.core.errors import StoreUnavailableError
+from router.core.freeze import FreezeWindow, frozen
 from router.core.moves import Move
 from router.core.ports import Store
 from router.core.rollout import RolloutState, idle_state
@@ -21,9 +22,16 @@ class States:
     `decided` counts by (kind of decision, kind of actor) since this process began.
     """
 
-    def __init__(self, store: Store, routes: Mapping[str, Route], now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        routes: Mapping[str, Route],
+        now_s: Callable[[], float],
+        freeze: Mapping[str, Sequence[FreezeWindow]] | None = None,
+    ) -> None:
         self._store = store
         self._routes = routes
+        self._freeze = freeze or {}
         self._log = logs.get("states")
         self.now_s = now_s
         self.decided: Counter[tuple[str, str]] = Counter()
@@ -86,6 +94,10 @@ class States:
             return await self.judge(state)
         except StoreUnavailableError as error:
             return Judgement(invalid=f"evidence could not be read: {error}", reason="no evidence")
+
+    def outside(self, route: str) -> Outside:
+        """Return what holds a Route back now beside its rollout and evidence, for `guard`."""
+        return Outside(frozen=frozen(self.now_s(), self._freeze.get(route, ())))
 
     async def write(self, before: RolloutState, move: Move) -> bool:
         """Replace `before` by what the move made of it; False when somebody else was first.

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from router.core.freeze import FreezeWindow
     from router.core.rollout import Spec
     from router.core.traffic import Route
 
@@ -113,11 +114,13 @@ class LogConfig:
 class TurnoutConfig:
     """Everything one process of Turnout is told. `rollouts` are the file's `rollout:` blocks by Route name.
 
+    `freeze` are the windows of each Route: those of the whole file, then its own.
     `digest` identifies the content of the file (hex), so that replicas with different files are seen.
     """
 
     routes: "Mapping[str, Route]"
     rollouts: "Mapping[str, Spec]" = field(default_factory=dict)
+    freeze: "Mapping[str, Sequence[FreezeWindow]]" = field(default_factory=dict)
     gateway: GatewayConfig = GatewayConfig()
     ops: Listener = Listener("127.0.0.1", 8082)
     admin: Listener = Listener("127.0.0.1", 8081)

@@ -243,15 +243,33 @@ class DecisionRecord:
     judgement: Judgement
 
 
-def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s: float) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is known beside the rollout and its evidence. `frozen` says why no candidate may get more traffic now."""
+
+    frozen: str | None = None
+
+
+NOTHING_OUTSIDE = Outside()
+"""No freeze."""
+
+
+def guard(
+    judgement: Judgement,
+    state: "RolloutState",
+    decision: Decision,
+    now_s: float,
+    outside: Outside = NOTHING_OUTSIDE,
+) -> Decision:
     """Return the decision that may be applied: the proposed one, a RollBack, or a Hold that says why not.
 
     The cases, in order:
     1. the judge demands rollback and a rollout is under way: RollBack, whatever was proposed, without any minimum;
     2. a step towards less candidate traffic, or none: passes, whoever asks;
-    3. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 4 holds for it too;
-    4. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
-    5. more weight than now by SetExposure or SetPolicy, and Approve: operators only.
+    3. more candidate traffic in a freeze window: nobody, but for an operator's `promote --full`;
+    4. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 5 holds for it too;
+    5. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
+    6. more weight than now by SetExposure or SetPolicy, and Approve: operators only.
     """
     if judgement.rollback and state.active:
         if isinstance(decision, RollBack):
@@ -260,9 +278,13 @@ def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s
     by_operator = decision.actor.kind is ActorKind.OPERATOR
     refusal: str | None = None
     match decision:
+        case Promote(full=True) if by_operator:
+            refusal = None
+        case _ if outside.frozen is not None and _gives_more(state, decision):
+            refusal = outside.frozen + (FROZEN_ADVICE if by_operator else "")
         case Promote():
             refusal = None if by_operator else waits_for(judgement, state, now_s)
-            refusal = refusal or _promote_refusal(judgement, state, decision, by_operator=by_operator)
+            refusal = refusal or _promote_refusal(judgement, state)
         case Advance() if not by_operator:
             refusal = waits_for(judgement, state, now_s)
         case Approve() if not by_operator:
@@ -274,11 +296,26 @@ def guard(judgement: Judgement, state: "RolloutState", decision: Decision, now_s
     return Hold(reason=refusal, actor=decision.actor) if refusal else decision
 
 
-def _promote_refusal(
-    judgement: Judgement, state: "RolloutState", decision: Promote, *, by_operator: bool
-) -> str | None:
-    if decision.full and by_operator:
-        return None
+FROZEN_ADVICE = "; until then its traffic can only be lowered, paused or aborted, or made final: promote --full"
+
+
+def _gives_more(state: "RolloutState", decision: Decision) -> bool:
+    """Whether the candidate would get more requests or copies by this decision, or for good."""
+    now = state.exposure
+    match decision:
+        case Advance() | Promote():
+            return state.active  # whether the move is possible at all is for TRANSITIONS to say
+        case Start():
+            return bool(decision.steps[0].weight_bp or decision.steps[0].mirror_bp)
+        case SetPolicy():
+            return decision.steps[0].weight_bp > now.weight_bp or decision.steps[0].mirror_bp > now.mirror_bp
+        case SetExposure():
+            return (decision.weight_bp or 0) > now.weight_bp or (decision.mirror_bp or 0) > now.mirror_bp
+        case _:
+            return False
+
+
+def _promote_refusal(judgement: Judgement, state: "RolloutState") -> str | None:
     if state.step + 1 < len(state.steps):
         return f"promotion is for the last step; this is step {state.step + 1} of {len(state.steps)}"
     if judgement.promote:

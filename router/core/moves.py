@@ -7,7 +7,7 @@ a decision means the same whoever asks for it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from router.core.decisions import Decision, DecisionRecord, Hold, Judgement, guard
+from router.core.decisions import NOTHING_OUTSIDE, Decision, DecisionRecord, Hold, Judgement, Outside, guard
 from router.core.rollout import RolloutState, apply
 
 
@@ -24,7 +24,13 @@ class Move:
     record: DecisionRecord | None
 
 
-def make_move(state: RolloutState, proposals: Sequence[Decision], judgement: Judgement, now_s: float) -> Move:
+def make_move(
+    state: RolloutState,
+    proposals: Sequence[Decision],
+    judgement: Judgement,
+    now_s: float,
+    outside: Outside = NOTHING_OUTSIDE,
+) -> Move:
     """Return the state after all `proposals` (at least one), applied in order as one move; all of them or none.
 
     Each proposal passes `guard`. If guard puts another decision in the place of any, that decision alone is applied
@@ -34,7 +40,7 @@ def make_move(state: RolloutState, proposals: Sequence[Decision], judgement: Jud
     """
     after = state
     for proposal in proposals:
-        allowed = guard(judgement, after, proposal, now_s)
+        allowed = guard(judgement, after, proposal, now_s, outside)
         if allowed is not proposal:
             return _moved(state, apply(state, allowed, now_s, judgement.thresholds), allowed, judgement, now_s)
         after = apply(after, proposal, now_s, judgement.thresholds)

@@ -9,6 +9,9 @@ from router.settings.findings import Finding, Location, nearest
 PREFIX = "TURNOUT_"
 DELIMITER = "__"
 
+FILE_ONLY = frozenset({"routes", "freeze"})
+"""Names by operators, and a list: there is no field for a variable to name."""
+
 
 def read_environment(environ: Mapping[str, str], blocks: Iterable[str]) -> tuple[dict[str, Any], list[Finding]]:
     """Return what the variables say, nested as in the file, and what is wrong with them.
@@ -44,10 +47,10 @@ def variable_of(at: Location, data: Mapping[str, Any]) -> str | None:
 def _place(data: dict[str, Any], variable: str, text: str, known: set[str]) -> None:
     """Put one value where its variable's name says. ValueError tells what was expected."""
     *outer, field = variable.removeprefix(PREFIX).lower().split(DELIMITER)
-    if outer[0] == "routes":
-        raise ValueError("no such variable, because routes stand in the file only")
+    if outer[0] in FILE_ONLY:
+        raise ValueError(f"no such variable, because {outer[0]} can be set in the file only")
     if outer[0] not in known:
-        raise ValueError(f"the name of a block after {PREFIX}; {nearest(outer[0], known - {'routes'})}")
+        raise ValueError(f"the name of a block after {PREFIX}; {nearest(outer[0], known - FILE_ONLY)}")
     value = parse_value(text)
     block: Any = data
     for part in outer:

@@ -27,7 +27,7 @@ _EXPECTED = {
 }
 """pydantic's types of error in the words of somebody who writes YAML; any other keeps pydantic's words."""
 
-_NOT_YET = frozenset({"freeze", "overrides", "webhooks", "tracing", "tls"})
+_NOT_YET = frozenset({"overrides", "webhooks", "tracing", "tls"})
 """Blocks that design.md promises and that no process acts on yet; silence would look like success."""
 
 _SECRET = re.compile(r"hash|token|password|secret|key$", re.IGNORECASE)
@@ -124,7 +124,7 @@ def _fields(model: type[BaseModel], at: Location) -> list[str]:
         block = _block_in(field.annotation) if field else None
         if field and get_origin(field.annotation) in (dict, list):
             next(parts, None)  # the name or number of one element
-    return list(block.model_fields) if block else []
+    return [field.alias or name for name, field in block.model_fields.items()] if block else []
 
 
 def _block_in(annotation: object) -> type[BaseModel] | None:

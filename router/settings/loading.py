@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from router.core.config import Listener, TurnoutConfig
+from router.core.freeze import FreezeWindow
 from router.core.ports import Comparator, ModelAdapter, RolloutPolicy
 from router.core.rollout import Spec
 from router.core.traffic import Route
@@ -136,6 +137,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
     return TurnoutConfig(
         routes=_routes(settings, known, beside),
         rollouts=_rollouts(settings),
+        freeze=_freeze(settings),
         gateway=settings.gateway.value(),
         ops=Listener(settings.ops.host, settings.ops.port),
         admin=Listener(settings.admin.host, settings.admin.port),
@@ -169,6 +171,11 @@ def _routes(settings: Settings, known: Known, beside: Path) -> dict[str, Route]:
 
 def _rollouts(settings: Settings) -> dict[str, Spec]:
     return {name: block.rollout.value() for name, block in settings.routes.items() if block.rollout}
+
+
+def _freeze(settings: Settings) -> dict[str, tuple[FreezeWindow, ...]]:
+    blocks = {name: (*settings.freeze, *route.freeze) for name, route in settings.routes.items()}
+    return {name: tuple(block.value() for block in own) for name, own in blocks.items() if own}
 
 
 def _in_order(findings: list[Finding], document: Document, environment: Mapping[str, Any]) -> list[tuple[str, Finding]]:

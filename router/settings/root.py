@@ -12,6 +12,7 @@ from pydantic_settings import (
 )
 
 from router.settings.forms import Name
+from router.settings.freeze_block import FreezeBlock
 from router.settings.route_blocks import RouteBlock
 from router.settings.server_blocks import (
     AdminBlock,
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
     feedback: FeedbackBlock = Field(default_factory=FeedbackBlock)
     auth: AuthBlock = Field(default_factory=AuthBlock)
     log: LogBlock = Field(default_factory=LogBlock)
+    freeze: list[FreezeBlock] = Field(
+        [], description="Times in which no candidate of any route gets more traffic; routes may add their own."
+    )
     routes: dict[Name, RouteBlock] = Field(
         {}, description="What clients address, by name; at least one.", json_schema_extra={"minProperties": 1}
     )

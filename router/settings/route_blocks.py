@@ -17,6 +17,7 @@ from router.core.traffic import (
 )
 from router.settings.block import Block, written
 from router.settings.forms import Affinity, BackendUrl, HeaderName, HeaderValue, Host, HostField, Name, Path
+from router.settings.freeze_block import FreezeBlock
 from router.settings.rollout_blocks import RolloutBlock
 from router.settings.units import Duration, Share, Size
 
@@ -140,6 +141,9 @@ class RouteBlock(Block):
     rescue: RescueBlock = Field(default_factory=RescueBlock)
     comparator: str | None = Field(
         None, description="How answers are compared: label, digest, or a plug-in's; unset: the adapter's choice."
+    )
+    freeze: list[FreezeBlock] = Field(
+        [], description="Times in which its candidate gets no more traffic, beside those of the whole file."
     )
     rollout: RolloutBlock | None = Field(None, description="Started when the store has never seen this block.")
 

@@ -18,6 +18,7 @@ from router.core.config import (
     TokenConfig,
     TurnoutConfig,
 )
+from router.core.freeze import DatedFreeze, FreezeWindow, WeeklyFreeze
 from router.core.rollout import BreakerSpec, GateSpec, NoDataSpec, Spec, Step
 from router.core.traffic import (
     AffinityKind,
@@ -54,6 +55,7 @@ recorder: {{queue: 2MiB, interval: 20ms}}
 feedback: {{index: 3MiB, wait: 5s}}
 auth:    {{tokens: [{{name: olga, role: operator, hash: "{HASH}"}}]}}
 log:     {{level: debug, format: json}}
+freeze:  [{{days: [sun, fri], from: "16:00", until: "08:00", timezone: Europe/Berlin, reason: weekend}}]
 routes:
   digits:
     match: {{path_prefix: /v2/models/digits/, host: Models.Example.ORG, headers: {{X-Team: vision, Accept: json}}}}
@@ -75,6 +77,7 @@ routes:
     mirror: {{in_flight: 5, bytes: 6MiB, timeout: 7s}}
     rescue: {{enabled: false, first_byte: 8s, budget: 9%}}
     comparator: digest
+    freeze: [{{from: 2026-12-20T00:00:00Z, until: "2027-01-02T00:00:00+01:00"}}]
     rollout:
       candidate: v2
       policy: blue_green
@@ -116,6 +119,12 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
         feedback=FeedbackConfig(index_bytes=3 * 2**20, wait_s=5.0),
         tokens=(TokenConfig("olga", "operator", HASH),),
         log=LogConfig("debug", "json"),
+        freeze={
+            "digits": (
+                WeeklyFreeze((4, 6), 960, 480, 1, "Europe/Berlin", "weekend"),
+                DatedFreeze(1_797_724_800.0, 1_798_844_400.0),
+            )
+        },
         routes={
             "digits": Route(
                 name="digits",
@@ -297,3 +306,24 @@ def test_the_digest_names_what_replicas_must_agree_on(read: Reader) -> None:
     assert here.digest == there.digest != other.digest
     assert read(MINIMAL_ROLLOUT).digest != read().digest
     assert len(here.digest) == 16
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('{days: [fri], from: "16:00", until: "24:00"}', WeeklyFreeze((4,), 960, 1_440, 0)),
+        ('{days: [fri], from: "16:00", until: "16:00"}', WeeklyFreeze((4,), 960, 960, 1)),
+        ("{days: [sun, sat, sun]}", WeeklyFreeze((5, 6), 0, 1_440, 0)),
+        ('{from: "fri 16:00", until: "mon 08:00"}', WeeklyFreeze((4,), 960, 480, 3)),
+        ('{from: "fri 08:00", until: "fri 16:00"}', WeeklyFreeze((4,), 480, 960, 0)),
+        ('{from: "fri 16:00", until: "fri 08:00"}', WeeklyFreeze((4,), 960, 480, 7)),
+        ("{from: 2026-12-20, until: 2026-12-21}", DatedFreeze(1_797_724_800.0, 1_797_811_200.0)),
+        (
+            '{from: 2026-12-20, until: "2026-12-20 12:00", timezone: America/New_York}',
+            DatedFreeze(1_797_742_800.0, 1_797_786_000.0, "America/New_York"),
+        ),
+    ],
+)
+def test_freeze_windows_are_read_in_every_form(read: Reader, lines: str, expected: FreezeWindow) -> None:
+    """Times of days, times of the week, whole days, and moments of the calendar in the window's own zone."""
+    assert (expected,) == read(f"freeze: [{lines}]\n").freeze["digits"]
