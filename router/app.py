@@ -6,6 +6,7 @@
 
 import asyncio
 import os
+import random
 import secrets
 import signal
 import socket
@@ -50,8 +51,12 @@ def serve(config: "TurnoutConfig", announce: Announce) -> None:
     Raises ConfigError, ListenError, StartError or StoreUnavailableError; then nothing is left running.
     """
     from router.admin.bind import check_bind
+    from router.settings import webhook_secret
 
     check_bind(config)
+    webhook_secret(
+        config.webhooks, os.environ
+    )  # control reads it anew; here a missing one is told before anything runs
     store = None if config.store.url else _embedded(config)
     asyncio.run(_supervise(config, announce, with_control=True, store=store))
 
@@ -207,11 +212,15 @@ async def _run_control(
     from router.admin.app import create_app
     from router.control.loop import ControlLoop
     from router.control.probe import probe
+    from router.control.webhooks import build
     from router.plugins import load_policies
+    from router.settings import webhook_secret
     from router.store.redis import RedisStore
     from router.supervisor.http_server import HttpServer
 
     store = RedisStore(settings.store_url)
+    secret = webhook_secret(settings.config.webhooks, os.environ)
+    webhooks = build(settings.config.webhooks, secret, time.time, time.monotonic, random.random)
     loop = ControlLoop(
         config=settings.config,
         store=store,
@@ -220,6 +229,7 @@ async def _run_control(
         boot=settings.boot,
         now_s=time.time,
         monotonic=time.monotonic,
+        webhooks=webhooks,
     )
     app = create_app(config=settings.config, store=store, control=loop, now_s=time.time, monotonic=time.monotonic)
     server = HttpServer(app, listener)
@@ -238,6 +248,7 @@ async def _run_control(
         lives[0].cancel()
         end.cancel()
         await asyncio.gather(*lives, return_exceptions=True)
+        await webhooks.aclose()
         await store.close()
 
 

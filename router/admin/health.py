@@ -52,6 +52,7 @@ class HealthEndpoints:
             "turnout_mirror_ratio": {(name,): state.exposure.mirror_bp / FULL_BP for name, state in states},
             "turnout_store_up": {(): float(control.store_up)},
             "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
+            "turnout_webhooks_total": {key: float(number) for key, number in control.states.webhooks.counts.items()},
             "turnout_replicas": {("live",): float(sum(live)), ("silent",): float(len(live) - sum(live))},
             "turnout_feedback_total": {(result,): float(number) for result, number in feedback.results.items()},
             "turnout_feedback_waiting": {(): float(feedback.waiting)},

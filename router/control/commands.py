@@ -250,15 +250,21 @@ class Commands:
             return [Start(reason=order.reason, actor=order.actor, rollout_id=rollout_id, spec=spec, steps=steps)]
 
         state = await self._read(route, order)
-        # Before the probe: what is refused anyway shall not wait 2 s for it.
-        ready = guard(Judgement(), state, proposals(state)[0], self._states.now_s(), self._states.outside(route))
-        if isinstance(ready, Hold):
-            raise RefusedError(ready.reason, state)
+        (start,) = proposals(state)
+        # Before candidate and webhooks are asked: what is refused anyway shall not wait for them.
+        self._check(state, start, None)
         candidate = spec_of(state).candidate
         unwell = await self._prober(target.variants[candidate])
         if unwell is not None:
             raise RefusedError(f"candidate {candidate} is not ready: {unwell}", state)
+        self._check(state, start, await self._states.webhooks.gates.confirmed(state, start))
         return await self._move(route, order, proposals, epoch)
+
+    def _check(self, state: RolloutState, start: Decision, unconfirmed: str | None) -> None:
+        outside = replace(self._states.outside(state.route), unconfirmed=unconfirmed)
+        allowed = guard(Judgement(), state, start, self._states.now_s(), outside)
+        if isinstance(allowed, Hold):
+            raise RefusedError(allowed.reason, state)
 
     async def _read(self, route: str, order: Order) -> RolloutState:
         self.route(route)

@@ -25,8 +25,9 @@ from router.control.probe import Prober
 from router.control.ramp import Facts, Outlook, lagging_of, next_move, propose
 from router.control.replicas import CONTROL, replicas_of
 from router.control.states import States
+from router.control.webhooks import GatewayDecisions, Webhooks
 from router.core.config import TurnoutConfig
-from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, guard
+from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, Outside, guard
 from router.core.errors import (
     ConfigError,
     IllegalTransitionError,
@@ -88,6 +89,7 @@ class ControlLoop:
         monotonic: Callable[[], float],
         propose: Propose | None = None,
         interval_s: float = INTERVAL_S,
+        webhooks: Webhooks | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -108,7 +110,9 @@ class ControlLoop:
         self._due_event = asyncio.Event()
         self._blocks: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
-        self.states = States(store, config.routes, now_s, config.freeze)
+        self.states = States(store, config.routes, now_s, config.freeze, webhooks)
+        self.states.webhooks.gates.on_answer = self._wake.set
+        self._gateways = GatewayDecisions(store, self.states.webhooks)
         self.commands = Commands(
             self.states, config.routes, policies, prober, block_hash, predictions=config.pairs.predictions
         )
@@ -179,6 +183,7 @@ class ControlLoop:
             for name in self._config.routes:
                 if name not in stored or fenced[name] is not None:
                     await self._tend_safely(name, fenced.get(name), epoch)
+        await self._gateways.look(stored, tell=epoch is not None)
         self.view = View(stored, heartbeats, epoch, dict(self._blocks))
 
     async def _fence(self, state: RolloutState, epoch: int) -> RolloutState | None:
@@ -229,11 +234,16 @@ class ControlLoop:
         self._note_arrivals(state, evidence)
         facts, now_s = self._facts(state, self._heartbeats), self._now_s()
         brief = self.states.judgement(state, evidence, self._ratios_of(state, evidence), detail=False)
-        outside = self.states.outside(state.route)
+        self.states.webhooks.gates.poll(state)
+        outside = self._outside(state)
         if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s, outside), Hold):
             return
         told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
-        move = next_move(state, self._proposal(state, told, facts, now_s), told, now_s, outside)
+        proposal = self._proposal(state, told, facts, now_s)
+        move = next_move(state, proposal, told, now_s, outside)
+        if move.decision is proposal:  # nothing else speaks against it: now others are asked by webhook
+            unconfirmed = self.states.webhooks.gates.ask(state, proposal)
+            move = next_move(state, proposal, told, now_s, replace(outside, unconfirmed=unconfirmed))
         if move.record is not None:
             await self.states.write(state, move)
 
@@ -245,9 +255,13 @@ class ControlLoop:
         facts, now_s = self._facts(state, heartbeats), self._now_s()
         if not state.active:
             return Outlook(None, facts, now_s)
-        outside = self.states.outside(state.route)
-        move = next_move(state, self._proposal(state, judgement, facts, now_s), judgement, now_s, outside)
+        proposal = self._proposal(state, judgement, facts, now_s)
+        unconfirmed = self.states.webhooks.gates.said(state, proposal)
+        move = next_move(state, proposal, judgement, now_s, replace(self._outside(state), unconfirmed=unconfirmed))
         return Outlook(move.decision, facts, now_s)
+
+    def _outside(self, state: RolloutState) -> Outside:
+        return replace(self.states.outside(state.route), demanded=self.states.webhooks.gates.demanded(state))
 
     def _proposal(self, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
         """Return what to propose; a plug-in's mistake is a Hold, so that the judge can roll back all the same."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from router.analysis.evidence import Evidence, count_only
 from router.analysis.judge import Case, judge, measure_of_ratios
 from router.analysis.measures import Measure
+from router.control.webhooks import Webhooks, no_webhooks
 from router.core.decisions import Judgement, Outside
 from router.core.errors import StoreUnavailableError
 from router.core.freeze import FreezeWindow, frozen
@@ -17,7 +18,7 @@ from router.telemetry import logs
 
 
 class States:
-    """Reads and writes states for the loop and for operators, and counts the decisions that were written.
+    """Reads and writes states for the loop and for operators, counts the decisions that were written and tells of them.
 
     `decided` counts by (kind of decision, kind of actor) since this process began.
     """
@@ -28,11 +29,13 @@ class States:
         routes: Mapping[str, Route],
         now_s: Callable[[], float],
         freeze: Mapping[str, Sequence[FreezeWindow]] | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
         self._store = store
         self._routes = routes
         self._freeze = freeze or {}
         self._log = logs.get("states")
+        self.webhooks = webhooks or no_webhooks()
         self.now_s = now_s
         self.decided: Counter[tuple[str, str]] = Counter()
 
@@ -108,6 +111,7 @@ class States:
             return False
         record = move.record
         if record is not None:
+            self.webhooks.tell(record, move.state)
             self.decided[record.kind, str(move.decision.actor.kind)] += 1
             self._log.info(
                 "decided", route=record.route, kind=record.kind, reason=record.reason, actor=record.actor,

@@ -111,6 +111,39 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSpec:
+    """One webhook: `type` is a `router.core.moments.Moment`; without `routes` it is for all of them."""
+
+    name: str
+    type: str
+    url: str
+    routes: tuple[str, ...] = ()
+    timeout_s: float = 10.0
+
+    def is_for(self, route: str) -> bool:
+        """Whether this Route concerns it."""
+        return not self.routes or route in self.routes
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksConfig:
+    """Whom control asks and tells, and within which bounds.
+
+    `allow` are host names, addresses and networks. The secret is named, never held: by the environment variable
+    `secret_env` or the file `secret_file`. A gate is asked again after `interval_s`; news is given up after
+    `max_age_s`, and `queue_bytes` of it may wait for each webhook.
+    """
+
+    hooks: tuple[WebhookSpec, ...] = ()
+    allow: tuple[str, ...] = ()
+    secret_env: str | None = None
+    secret_file: str | None = None
+    interval_s: float = 10.0
+    max_age_s: float = 3_600.0
+    queue_bytes: int = MIB
+
+
+@dataclass(frozen=True, slots=True)
 class TurnoutConfig:
     """Everything one process of Turnout is told. `rollouts` are the file's `rollout:` blocks by Route name.
 
@@ -130,4 +163,5 @@ class TurnoutConfig:
     feedback: FeedbackConfig = FeedbackConfig()
     tokens: tuple[TokenConfig, ...] = ()
     log: LogConfig = LogConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     digest: str = ""

@@ -245,13 +245,19 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What is known beside the rollout and its evidence. `frozen` says why no candidate may get more traffic now."""
+    """What is known beside the rollout and its evidence: each a reason in one sentence, or None.
+
+    `frozen` says why no candidate may get more traffic now, `unconfirmed` why those who must agree to the proposal do
+    not, `demanded` who asks for a rollback.
+    """
 
     frozen: str | None = None
+    unconfirmed: str | None = None
+    demanded: str | None = None
 
 
 NOTHING_OUTSIDE = Outside()
-"""No freeze."""
+"""No freeze, nobody to ask, and no demand."""
 
 
 def guard(
@@ -264,17 +270,18 @@ def guard(
     """Return the decision that may be applied: the proposed one, a RollBack, or a Hold that says why not.
 
     The cases, in order:
-    1. the judge demands rollback and a rollout is under way: RollBack, whatever was proposed, without any minimum;
+    1. the judge, or somebody by webhook, demands rollback and a rollout is under way: RollBack, whatever was proposed,
+       without any minimum;
     2. a step towards less candidate traffic, or none: passes, whoever asks;
     3. more candidate traffic in a freeze window: nobody, but for an operator's `promote --full`;
     4. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 5 holds for it too;
     5. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
-    6. more weight than now by SetExposure or SetPolicy, and Approve: operators only.
+    6. more weight than now by SetExposure or SetPolicy, and Approve: operators only;
+    7. Start, Advance and Promote: need the word of those who were asked by webhook, if any were.
     """
-    if judgement.rollback and state.active:
-        if isinstance(decision, RollBack):
-            return decision
-        return RollBack(reason=judgement.reason)
+    demand = judgement.reason if judgement.rollback else outside.demanded
+    if demand is not None and state.active:
+        return decision if isinstance(decision, RollBack) else RollBack(reason=demand)
     by_operator = decision.actor.kind is ActorKind.OPERATOR
     refusal: str | None = None
     match decision:
@@ -293,6 +300,8 @@ def guard(
             refusal = f"{decision.actor} may lower the weight, only an operator may raise it"
         case _:
             refusal = None
+    if refusal is None and outside.unconfirmed is not None and isinstance(decision, Start | Advance | Promote):
+        refusal = outside.unconfirmed
     return Hold(reason=refusal, actor=decision.actor) if refusal else decision
 
 

@@ -7,5 +7,6 @@ from router.settings.findings import SettingsError
 from router.settings.identity import block_hash
 from router.settings.loading import load, rollout_from_json
 from router.settings.root import json_schema
+from router.settings.webhook_secret import webhook_secret
 
-__all__ = ["SettingsError", "block_hash", "json_schema", "load", "rollout_from_json"]
+__all__ = ["SettingsError", "block_hash", "json_schema", "load", "rollout_from_json", "webhook_secret"]

@@ -13,6 +13,7 @@ from router.settings.findings import Finding, Location, nearest
 from router.settings.forms import is_loopback
 from router.settings.rollout_blocks import RolloutBlock
 from router.settings.route_blocks import RouteBlock
+from router.settings.webhook_blocks import WebhooksBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,15 @@ def listeners_differ(listeners: Mapping[str, Listener]) -> Iterator[Finding]:
         other = first.setdefault(listener.port, name)
         if other != name and listener.port:
             yield Finding((name, "port"), listener.port, f"another port than that of {other}")
+
+
+def webhooks_fit(block: WebhooksBlock, routes: Mapping[str, object]) -> Iterator[Finding]:
+    """Yield the routes for which webhooks are meant and which do not exist."""
+    for index, hook in enumerate(block.hooks):
+        for position, name in enumerate(hook.routes):
+            if name not in routes:
+                here = ("webhooks", "hooks", index, "routes", position)
+                yield Finding(here, name, f"the name of a route; {nearest(name, routes)}")
 
 
 def tokens_differ(tokens: tuple[TokenConfig, ...]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from router.core.config import Listener, TurnoutConfig
+from router.core.config import Listener, TurnoutConfig, WebhooksConfig
 from router.core.freeze import FreezeWindow
 from router.core.ports import Comparator, ModelAdapter, RolloutPolicy
 from router.core.rollout import Spec
@@ -42,6 +42,8 @@ def load(
     settings, broken, found = _validated(environment, document.data)
     findings += found
     findings += _server_checks(settings, broken)
+    if "routes" not in broken:
+        findings += checks.webhooks_fit(settings.webhooks, settings.routes)
     findings += _route_checks(document.data.get("routes"), settings.routes, known, beside)
     if findings:
         raise SettingsError(str(path), _in_order(findings, document, environment))
@@ -147,6 +149,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
         feedback=settings.feedback.value(),
         tokens=settings.auth.value(),
         log=settings.log.value(),
+        webhooks=_webhooks(settings, beside),
         digest=_shared_digest(settings, known),
     )
 
@@ -176,6 +179,11 @@ def _rollouts(settings: Settings) -> dict[str, Spec]:
 def _freeze(settings: Settings) -> dict[str, tuple[FreezeWindow, ...]]:
     blocks = {name: (*settings.freeze, *route.freeze) for name, route in settings.routes.items()}
     return {name: tuple(block.value() for block in own) for name, own in blocks.items() if own}
+
+
+def _webhooks(settings: Settings, beside: Path) -> WebhooksConfig:
+    file = settings.webhooks.secret_file
+    return settings.webhooks.value(None if file is None else str(beside / file))
 
 
 def _in_order(findings: list[Finding], document: Document, environment: Mapping[str, Any]) -> list[tuple[str, Finding]]:

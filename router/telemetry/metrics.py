@@ -137,6 +137,10 @@ TABLE = (
         bounds=_DELAY_BOUNDS_S,
     ),
     Metric(
+        "turnout_webhooks_total", Kind.COUNTER,
+        "Calls of webhooks by how they ended, and events that were dropped.", ("type", "result"),
+    ),
+    Metric(
         "turnout_replicas", Kind.GAUGE,
         "Gateway workers known to control, by state.", ("state",), Merge.MAX,
     ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from router.control.commands import Commands, Order
 from router.control.loop import ControlLoop, Propose
 from router.control.states import States
+from router.control.webhooks import Webhooks
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind
 from router.core.ports import RolloutPolicy, Store
@@ -69,6 +70,7 @@ class Plant:
         blocks: Mapping[str, Spec] | None = None,
         propose: Propose | None = None,
         interval_s: float = 1.0,
+        webhooks: Webhooks | None = None,
     ) -> ControlLoop:
         """Return another control process on the same store; `blocks` are its file's rollout blocks."""
         return ControlLoop(
@@ -81,6 +83,7 @@ class Plant:
             monotonic=self.clock,
             propose=propose,
             interval_s=interval_s,
+            webhooks=webhooks,
         )
 
 

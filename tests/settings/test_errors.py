@@ -95,7 +95,83 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
         ),
         ("freeze: [{days: [fri], timezone: ../../etc/passwd}]", "freeze[0].timezone: got '../../etc/passwd', expected"),
         ('freeze: [{days: [fri], reason: "a\\nb"}]', "freeze[0].reason: got 'a\\nb', expected one line of text"),
-        ("webhooks: {}", "webhooks: got a block of fields, expected nothing: this block is not available yet"),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://hooks.example.org/x'}]}",
+            "hooks.example.org in `allow`, since a goes there",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'ftp://hooks.example.com/'}]}",
+            "begins with http:// or https://",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'file:///etc/passwd'}]}",
+            "begins with http:// or https://",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'unix:///run/docker.sock'}]}",
+            "begins with http:// or https://",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://me:pw@hooks.example.com/'}]}",
+            "a URL without user and password",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://hooks.example.com/#x'}]}",
+            "a URL without a fragment",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://hooks.example.com:99999/'}]}",
+            "a URL like https://hooks.example.com/turnout",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://2130706433/'}]}",
+            "the name of a host, or an address in its usual form",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://0x7f000001/'}]}",
+            "the name of a host, or an address in its usual form",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://127.1/'}]}",
+            "the name of a host, or an address in its usual form",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://127.0.0.1/'}]}",
+            "127.0.0.1 in `allow`, since a goes there",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://[::1]/'}]}",
+            "::1 in `allow`, since a goes there",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [hooks.example.com], hooks: [{name: a, type: event, url: 'https://hooks.example.com\\\\@evil.example/'}]}",
+            "without spaces and backslashes",
+        ),
+        ("webhooks: {hook: []}", "webhooks.hook: got a list, expected no field of this name; did you mean hooks?"),
+        ("webhooks: {hooks: [{kind: event}]}", "webhooks.hooks[0].kind: got 'event', expected no field of this name"),
+        (
+            "webhooks: {allow: [a.org], hooks: [{name: a, type: event, url: 'https://a.org'}]}",
+            "webhooks: got a block of fields, expected either `secret_env` or `secret_file`",
+        ),
+        (
+            "webhooks: {secret_env: S, secret_file: f, allow: [a.org], hooks: [{name: a, type: event, url: http://a.org}]}",
+            "expected either `secret_env` or `secret_file`",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [a.org], hooks: [{name: a, type: confirm-promote, url: 'https://a.org'}]}",
+            "webhooks.hooks[0].type: got 'confirm-promote', expected one of 'confirm-rollout'",
+        ),
+        (
+            "webhooks: {secret_env: S, allow: [a.org], hooks: [&h {name: a, type: event, url: http://a.org}, *h]}",
+            "a name of its own for each of `hooks`; there are several called a",
+        ),
+        ("webhooks: {allow: [0.0.0.0/0]}", "webhooks.allow[0]: got '0.0.0.0/0', expected a network of /8 or smaller"),
+        ("webhooks: {allow: ['::/0']}", "webhooks.allow[0]: got '::/0', expected a network of /7 or smaller"),
+        ("webhooks: {allow: [2130706433]}", "webhooks.allow[0]: got 2130706433, expected text"),
+        ("webhooks: {allow: ['2130706433']}", "expected a host name, an address, or a network like 10.0.0.0/8"),
+        ("webhooks: {allow: ['*.example.com']}", "expected a host name, an address, or a network like 10.0.0.0/8"),
+        ("webhooks: {secret_env: a-b}", "webhooks.secret_env: got (hidden), expected the name of an environment"),
+        ("webhooks: {interval: 500ms}", "webhooks: got a block of fields, expected an `interval` of at least 1s"),
         ("tracing: {}", "tracing: got a block of fields, expected nothing: this block is not available yet"),
         (
             "gateway: {tls: {cert: x}}",
@@ -337,6 +413,16 @@ def test_two_tokens_of_one_name_are_refused(refused: Refused) -> None:
     token = f"{{name: me, role: viewer, hash: 'sha256:ab:{'cd' * 32}'}}"
     (problem,) = refused(f"auth: {{tokens: [{token}, {token}]}}\n").problems
     assert problem.field == "auth.tokens[1].name"
+
+
+def test_a_webhook_for_a_route_that_does_not_exist_is_refused(refused: Refused) -> None:
+    """It would never be called."""
+    error = refused("""
+        webhooks: {secret_env: S, allow: [a.org],
+                   hooks: [{name: a, type: event, url: "https://a.org", routes: [digit]}]}
+        routes: {digits: {adapter: opaque, variants: {v1: {url: "http://127.0.0.1:1"}}, stable: v1}}
+    """)
+    assert "webhooks.hooks[0].routes[0]: got 'digit', expected the name of a route; did you mean digits?" in str(error)
 
 
 ALL_AT_ONCE = """\

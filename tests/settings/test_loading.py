@@ -17,6 +17,8 @@ from router.core.config import (
     RecorderConfig,
     TokenConfig,
     TurnoutConfig,
+    WebhooksConfig,
+    WebhookSpec,
 )
 from router.core.freeze import DatedFreeze, FreezeWindow, WeeklyFreeze
 from router.core.rollout import BreakerSpec, GateSpec, NoDataSpec, Spec, Step
@@ -55,6 +57,10 @@ recorder: {{queue: 2MiB, interval: 20ms}}
 feedback: {{index: 3MiB, wait: 5s}}
 auth:    {{tokens: [{{name: olga, role: operator, hash: "{HASH}"}}]}}
 log:     {{level: debug, format: json}}
+webhooks: {{allow: [hooks.example.com, 10.0.0.0/8], secret_file: keys/webhooks, interval: 5s, max_age: 2h, queue: 2MiB,
+           hooks: [{{name: board, type: confirm-promotion, url: "https://hooks.example.com/x?y=1", routes: [digits],
+                    timeout: 3s}},
+                   {{name: chat, type: event, url: "http://10.1.2.3:8080/"}}]}}
 freeze:  [{{days: [sun, fri], from: "16:00", until: "08:00", timezone: Europe/Berlin, reason: weekend}}]
 routes:
   digits:
@@ -119,6 +125,17 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
         feedback=FeedbackConfig(index_bytes=3 * 2**20, wait_s=5.0),
         tokens=(TokenConfig("olga", "operator", HASH),),
         log=LogConfig("debug", "json"),
+        webhooks=WebhooksConfig(
+            hooks=(
+                WebhookSpec("board", "confirm-promotion", "https://hooks.example.com/x?y=1", ("digits",), 3.0),
+                WebhookSpec("chat", "event", "http://10.1.2.3:8080/"),
+            ),
+            allow=("hooks.example.com", "10.0.0.0/8"),
+            secret_file=str(tmp_path / "keys/webhooks"),
+            interval_s=5.0,
+            max_age_s=7_200.0,
+            queue_bytes=2 * 2**20,
+        ),
         freeze={
             "digits": (
                 WeeklyFreeze((4, 6), 960, 480, 1, "Europe/Berlin", "weekend"),
