@@ -207,6 +207,7 @@ class RolloutView(Answer):
     """Where a Route's rollout stands. `step` counts from 0 within `steps`; a Route without a rollout is `idle`.
 
     `waits_for` says why control does not move it on just now; null where it would, or where nothing is under way.
+    `halted`: a breaker has taken the weight away and paused; resume goes on with the step's own shares.
     """
 
     route: str
@@ -215,6 +216,7 @@ class RolloutView(Answer):
     epoch: int
     phase: str
     reason: str
+    halted: bool
     policy: str
     step: int
     steps: list[StepView]

@@ -29,6 +29,7 @@ def rollout_view(
         epoch=state.epoch,
         phase=state.phase,
         reason=state.reason,
+        halted=state.halted,
         policy=state.policy,
         step=state.step,
         steps=[_step_view(step) for step in state.steps],

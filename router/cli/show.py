@@ -116,6 +116,8 @@ def _header(route: Body, rollout: Body, now_s: float) -> Iterator[Line]:
     yield _field("Name", rollout["route"])
     yield Line(_field("Status", phase.text).text, phase.style)
     yield _field("Message", rollout["reason"])
+    if rollout.get("halted"):
+        yield Line(_field("Halted", "by a breaker; `turnout resume` goes on with this step's weight").text, "yellow")
     yield _field("Policy", rollout["policy"] or "-")
     if rollout["steps"]:
         yield _field("Step", _step(rollout))

@@ -276,7 +276,7 @@ def guard(
     3. more candidate traffic in a freeze window: nobody, but for an operator's `promote --full`;
     4. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 5 holds for it too;
     5. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
-    6. more weight than now by SetExposure or SetPolicy, and Approve: operators only;
+    6. more weight than now by SetExposure, SetPolicy or a Resume after a halt, and Approve: operators only;
     7. Start, Advance and Promote: need the word of those who were asked by webhook, if any were.
     """
     demand = judgement.reason if judgement.rollback else outside.demanded
@@ -298,6 +298,8 @@ def guard(
             refusal = f"{decision.actor} cannot approve, only an operator can"
         case SetExposure() | SetPolicy() if not by_operator and _weight_after(decision) > state.exposure.weight_bp:
             refusal = f"{decision.actor} may lower the weight, only an operator may raise it"
+        case Resume() if not by_operator and state.halted:
+            refusal = f"{decision.actor} cannot resume what a breaker has halted, only an operator can"
         case _:
             refusal = None
     if refusal is None and outside.unconfirmed is not None and isinstance(decision, Start | Advance | Promote):

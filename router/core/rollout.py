@@ -160,6 +160,8 @@ class RolloutState:
     previous_stable: str = ""
     seen_blocks: tuple[str, ...] = ()
     """Hashes of the rollout blocks ever started here, oldest first, so that a file never starts one twice."""
+    halted: bool = False
+    """Whether a breaker has taken the weight away: an operator's Resume gives back the step's own shares."""
 
     @property
     def candidate(self) -> str:
@@ -255,7 +257,7 @@ def apply(
     A new Exposure opens (its id is the new revision) whenever weight or mirror change, and with each Start, Advance and
     SetPolicy, whose steps have clocks and counts of their own; `thresholds` are what it freezes, but for a Start, which
     has no past. Raises IllegalTransitionError, and changes nothing, where TRANSITIONS has no entry, there is no next
-    step, or there were EXPOSURES already and the weight would not fall.
+    step, or one more exposure than EXPOSURES would open and the weight not fall.
     """
     phase = TRANSITIONS.get((state.phase, type(decision)))
     if phase is None:
@@ -264,10 +266,12 @@ def apply(
         return state
     moved = replace(state, phase=phase, revision=state.revision + 1, reason=decision.reason)
     after = _effect(moved, decision, now_s)
-    if after.active and len(after.past) >= EXPOSURES and after.exposure.weight_bp >= state.exposure.weight_bp:
+    opened = after.exposure is not moved.exposure
+    raised = after.active and after.exposure.weight_bp >= state.exposure.weight_bp
+    if opened and raised and len(after.past) >= EXPOSURES:
         why = f"this rollout has changed its shares {EXPOSURES} times; abort and retry, or promote --full"
         raise IllegalTransitionError(state.phase, decision.kind, ("promote", "roll_back"), why)
-    if after.exposure is moved.exposure or isinstance(decision, d.Start):
+    if not opened or isinstance(decision, d.Start):
         return after
     return replace(after, exposure=replace(after.exposure, thresholds=thresholds))
 
@@ -298,19 +302,22 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
         case d.SetExposure():
             weight_bp = state.exposure.weight_bp if decision.weight_bp is None else decision.weight_bp
             mirror_bp = state.exposure.mirror_bp if decision.mirror_bp is None else decision.mirror_bp
-            return _expose(state, state.policy, weight_bp, mirror_bp, now_s)
+            halted = not weight_bp and (state.halted or decision.actor.kind is d.ActorKind.BREAKER)
+            return replace(_expose(state, state.policy, weight_bp, mirror_bp, now_s), halted=halted)
         case d.Approve():
             return replace(state, approved=True)
         case d.Promote():
-            switched = replace(state, stable=state.candidate, previous_stable=state.stable)
+            switched = replace(state, stable=state.candidate, previous_stable=state.stable, halted=False)
             return _expose(switched, state.policy, 0, 0, now_s)
         case d.Undo():
             back = replace(state, stable=state.previous_stable, previous_stable="")
             return _expose(back, state.policy, 0, 0, now_s)
         case d.RollBack():
-            return _expose(state, state.policy, 0, 0, now_s)
+            return _expose(replace(state, halted=False), state.policy, 0, 0, now_s)
         case d.Resume():
-            return replace(state, started_s=now_s)  # an operator who goes on gives it max_duration anew
+            resumed = replace(state, started_s=now_s)  # an operator who goes on gives it max_duration anew
+            step = state.steps[state.step]
+            return _open(resumed, state.policy, step.weight_bp, step.mirror_bp, now_s) if state.halted else resumed
         case d.Pause() | d.Hold():
             return state
         case _:
@@ -335,4 +342,4 @@ def _expose(state: RolloutState, policy: str, weight_bp: int, mirror_bp: int, no
 
 def _open(state: RolloutState, policy: str, weight_bp: int, mirror_bp: int, now_s: float) -> RolloutState:
     opened = Exposure(state.revision, weight_bp, mirror_bp, policy, now_s)
-    return replace(state, exposure=opened, past=(*state.past, state.exposure))
+    return replace(state, exposure=opened, past=(*state.past, state.exposure), halted=False)

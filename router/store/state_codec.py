@@ -41,6 +41,7 @@ def encode_state(state: RolloutState) -> bytes:
             "started_s": state.started_s,
             "previous_stable": state.previous_stable,
             "seen_blocks": state.seen_blocks,
+            "halted": state.halted,
         }
     )
     # States are written a few times a minute and everything hangs on them, so the proof is worth its 50 us.
@@ -75,6 +76,7 @@ def decode_state(raw: bytes | str) -> RolloutState:
         started_s=record.number("started_s"),
         previous_stable=record.text("previous_stable"),
         seen_blocks=record.texts("seen_blocks"),
+        halted="halted" in record.values and record.flag("halted"),  # states of before there was a breaker
     )
 
 

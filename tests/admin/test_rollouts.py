@@ -15,8 +15,8 @@ async def test_an_idle_route_answers_with_all_members(desk: Desk) -> None:
     """Those of design.md section 8 and what is waited for, also before anything has happened."""
     document = await desk.get(ROLLOUT)
     assert list(document) == [
-        "route", "id", "revision", "epoch", "phase", "reason", "policy", "step", "steps", "exposure", "stable",
-        "candidate", "judgement", "waits_for", "replicas",
+        "route", "id", "revision", "epoch", "phase", "reason", "halted", "policy", "step", "steps", "exposure",
+        "stable", "candidate", "judgement", "waits_for", "replicas",
     ]  # fmt: skip
     assert fields(document, ["phase", "id", "revision", "stable", "candidate"]) == ["idle", "", 0, "v1", ""]
     assert list(document["exposure"]) == ["id", "weight_bp", "mirror_bp", "since"]
