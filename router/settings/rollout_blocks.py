@@ -136,7 +136,7 @@ class BreakerBlock(Block):
     """When a worker takes the candidate's traffic away by itself."""
 
     consecutive: int = Field(5, ge=1, description="Failures in a row.")
-    window: int = Field(20, ge=1, description="Last requests to look at.")
+    window: int = Field(20, ge=1, le=1_000, description="Last requests to look at.")
     ratio: Share = written("50%", "Share of failures among them.")
     fleet: Literal["halt", "abort", "local"] = Field(
         "halt", description="What it proposes to all: pause with weight 0, roll back, or nothing."
