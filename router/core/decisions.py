@@ -322,6 +322,8 @@ def _gives_more(state: "RolloutState", decision: Decision) -> bool:
             return decision.steps[0].weight_bp > now.weight_bp or decision.steps[0].mirror_bp > now.mirror_bp
         case SetExposure():
             return (decision.weight_bp or 0) > now.weight_bp or (decision.mirror_bp or 0) > now.mirror_bp
+        case Resume():
+            return state.halted  # it gets the step's shares back
         case _:
             return False
 

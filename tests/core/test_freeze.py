@@ -20,6 +20,7 @@ from router.core.decisions import (
     Outside,
     Pause,
     Promote,
+    Resume,
     RollBack,
     SetExposure,
     SetPolicy,
@@ -28,7 +29,7 @@ from router.core.decisions import (
     guard,
 )
 from router.core.freeze import DatedFreeze, FreezeWindow, WeeklyFreeze, frozen
-from router.core.rollout import RolloutState, Spec, Step, apply, idle_state
+from router.core.rollout import Phase, RolloutState, Spec, Step, apply, idle_state
 
 BERLIN = "Europe/Berlin"
 NIGHTS = WeeklyFreeze((4, 5, 6), 16 * 60, 8 * 60, 1, BERLIN, "weekend")
@@ -149,8 +150,9 @@ def start_with(step: Step) -> Start:
         (running(), SetExposure(reason="e", weight_bp=0, mirror_bp=1_001)),
         (running(), SetPolicy(reason="y", policy="blue_green", steps=(Step(weight_bp=10_000),))),
         (running(), SetPolicy(reason="y", policy="shadow", steps=(Step(mirror_bp=10_000),))),
+        (replace(running(), phase=Phase.PAUSED, halted=True), Resume(reason="r")),
     ],
-    ids=["advance", "promote", "start", "copies", "weight", "mirror", "policy", "policy's mirror"],
+    ids=["advance", "promote", "start", "copies", "weight", "mirror", "policy", "policy's mirror", "resume a halt"],
 )
 def test_a_freeze_holds_back_whatever_gives_the_candidate_more(
     state: RolloutState, decision: Decision, actor: Actor
