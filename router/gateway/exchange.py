@@ -447,8 +447,8 @@ class Exchange:
         else:
             self._rescue_ended(outcome)
             self._rescue = None  # breaks a reference cycle, as in `side_ended`
-        if self._kept_bytes:
-            self._spare_body()
+        if self._copy is None:
+            self._release_body()
         self._client.exchange_done(keep_alive=self._keep_alive)
 
     def _book(self, outcome: Outcome) -> None:
@@ -602,9 +602,8 @@ class Exchange:
 
     def _spare_body(self) -> None:
         """Let go of the body unless a copy or a rescue may still need it."""
-        for_copy = self._copy is not None and not self._copy.side.done
-        for_rescue = not self._ended and (self._rescuable or self._rescue is not None)
-        if not for_copy and not for_rescue:
+        wanted_again = not self._ended and (self._rescuable or self._rescue is not None)
+        if not wanted_again and (self._copy is None or self._copy.side.done):
             self._release_body()
 
     def _release_body(self) -> None:
