@@ -116,6 +116,16 @@ class Gateway:
         assert isinstance(value, (int, float))
         return value
 
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass at once for the deadlines of all connections, which alone go by the wheel.
+
+        Once in a test: the wheel does not turn back, so that it stands still until the time has really passed.
+        """
+        now = self.worker.now
+        self.worker.now = lambda: now() + seconds
+        self.worker.wheel.turn(self.worker.now())
+        self.worker.now = now
+
     @property
     def connections(self) -> int:
         """How many clients the worker has."""

@@ -91,7 +91,7 @@ async def test_a_body_that_waited_for_the_candidates_connection_waits_for_stable
 ) -> None:
     """Nothing was sent: what has come in goes to stable, also where nothing is kept, and the rest behind it."""
     hole = Variant("v2", (Backend("127.0.0.1", full_port),))
-    gateway = await trial(bench, hole, mirror_safe=mirror_safe, timeouts=Timeouts(connect_s=0.2))
+    gateway = await trial(bench, hole, mirror_safe=mirror_safe, timeouts=Timeouts(connect_s=0.5))
     client = await bench.client()
     await upload(client, framing)
     await until(lambda: gateway.outcomes("v2"), "the connect has failed")
@@ -105,7 +105,7 @@ async def test_a_large_body_that_waited_is_let_flow_again(bench: Bench, full_por
     """4 MiB, of which 64 KiB may wait: the client is slowed down, then stable gets all of it, kept or not."""
     hole = Variant("v2", (Backend("127.0.0.1", full_port),))
     limits = Limits(kept_body_bytes=100 * KIB)
-    gateway = await trial(bench, hole, mirror_safe=mirror_safe, limits=limits, timeouts=Timeouts(connect_s=0.2))
+    gateway = await trial(bench, hole, mirror_safe=mirror_safe, limits=limits, timeouts=Timeouts(connect_s=0.5))
     client = await bench.client()
     body = random.Random(1).randbytes(4 * MIB)
     _, answer = await asyncio.gather(client.send(request("POST", "/", body)), client.answer("POST"))
@@ -159,7 +159,7 @@ async def test_a_client_whose_body_stops_during_a_rescue_is_the_one_that_is_late
     async def half(visit: Visit) -> None:
         await visit.read()
 
-    gateway = await trial(bench, half, limits=Limits(body_deadline_s=0.3))
+    gateway = await trial(bench, half, limits=Limits(body_deadline_s=1.0))
     client = await bench.client()
     await upload(client, "chunked")
     assert (await client.answer("POST")).status == 408

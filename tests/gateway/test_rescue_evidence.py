@@ -11,9 +11,10 @@ from router.core.rollout import GateSpec, Spec
 from router.core.traffic import AffinityKind, AffinitySource, RescueSpec, Role
 from router.gateway.rescue import FEWEST, WINDOW, Rescues
 from tests.analysis.ledger import Ledger
-from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started
-from tests.gateway.test_rescue import OOPS, stable, trial
-from tests.gateway.upstreams import Script, Visit, answering, ok
+from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started, until
+from tests.gateway.clients import request
+from tests.gateway.test_rescue import OOPS, trial
+from tests.gateway.upstreams import Script, Upstream, Visit, answering, ok
 
 BY_USER = (AffinitySource(AffinityKind.HEADER, "x-user"),)
 STRICT = Spec("v2", "canary", gates=(GateSpec("errors", "error_rate", max_increase=0.0),))
@@ -58,7 +59,7 @@ async def test_the_same_traffic_gives_the_same_evidence_with_and_without_rescue(
             answer = await client.ask("POST", "/", b"%d" % number, f"x-user: {number % 17}")
             assert not enabled or answer.status == 200
         pairs = 90 if shares[1] else 0
-        await gateway.pairs(pairs)
+        await gateway.pairs(pairs, within_s=10.0)
         found = await evidence(gateway)
         counted.append({key: value for key, value in found.items() if key[0] not in ("latency", "key:latency")})
     assert counted[0] == counted[1]
@@ -120,27 +121,50 @@ async def test_a_rescuing_answer_is_nobodys_observation(bench: Bench) -> None:
 # -- late: both variants are judged by one deadline ------------------------------------------------------------------
 
 
-async def slow(visit: Visit) -> None:
-    """Answer as the body says: `now`, `late`, or `begun` in time and ended late."""
-    async for received in visit.requests():
-        if received.body == b"begun":
-            await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
-            await asyncio.sleep(0.5)
-            await visit.send(b"done")
-            continue
-        status = "404 No" if received.body == b"late 404" else "500 Oops" if received.body == b"late 500" else "200 OK"
-        await asyncio.sleep(0.0 if received.body == b"now" else 0.5)
-        await visit.send(ok(b"done", status=status))
+def slowly(release: asyncio.Event) -> Script:
+    """Return a script that answers at once what begins with `now`, begins to answer `begun`, and else is released."""
+
+    async def script(visit: Visit) -> None:
+        async for received in visit.requests():
+            head, body = b"HTTP/1.1 %b\r\nContent-Length: 4\r\n\r\n" % status_of(received.body), b"done"
+            if received.body == b"begun":
+                await visit.send(head)
+                head = b""
+            if received.body != b"now":
+                await release.wait()
+            await visit.send(head + body)
+
+    return script
+
+
+def status_of(body: bytes) -> bytes:
+    """Return the status that a request's body asks for."""
+    return {b"late 404": b"404 No", b"late 500": b"500 Oops"}.get(body, b"200 OK")
+
+
+async def ask_slowly(
+    bench: Bench, gateway: Gateway, upstream: Upstream, release: asyncio.Event, *bodies: bytes
+) -> None:
+    """Send requests in this order; the time of the first byte passes when all are there, then they are released."""
+    clients = [await bench.client(gateway) for _ in bodies]
+    for number, (client, body) in enumerate(zip(clients, bodies, strict=True), start=1):
+        await client.send(request("POST", "/", body, "x-user: anna"))
+        await until(lambda n=number: len(upstream.requests) == n, "the request is there")  # type: ignore[misc]
+        if body in (b"now", b"begun"):
+            await client.reader.readuntil(b"\r\n\r\n")
+    gateway.pass_time(6.0)
+    release.set()
+    for client in clients:
+        assert await client.reader.readuntil(b"done")
 
 
 async def test_a_good_answer_of_stables_after_the_time_of_the_first_byte_is_late(bench: Bench) -> None:
     """Where the candidate would have been cut; the metric keeps `ok`, and an error stays an error."""
-    gateway = await trial(bench, answering(ok()), stable=slow, shares=(0, 0), rescue=RescueSpec(first_byte_s=0.2))
-
-    async def ask(body: bytes) -> None:
-        await (await bench.client()).ask("POST", "/", body)
-
-    await asyncio.gather(*[ask(body) for body in (b"now", b"begun", b"late", b"late 404", b"late 500")])
+    release = asyncio.Event()
+    gateway = await trial(bench, answering(ok()), stable=slowly(release), shares=(0, 0))
+    bodies = (b"now", b"begun", b"late", b"late 404", b"late 500")
+    await ask_slowly(bench, gateway, bench.upstreams[0], release, *bodies)
+    await until(lambda: sum(gateway.outcomes("v1").values()) == 5, "all answers are booked")
     found = await evidence(gateway, "outcome", "latency")
     assert {cell: value for (metric, _, cell), value in found.items() if metric == "outcome"} == {
         "ok": 2,
@@ -154,45 +178,46 @@ async def test_a_good_answer_of_stables_after_the_time_of_the_first_byte_is_late
 @pytest.mark.parametrize("where", ["no rescue", "not mirror-safe", "no rollout"])
 async def test_where_nobody_would_be_cut_nobody_is_late(bench: Bench, where: str) -> None:
     """A slow answer is then as good as any."""
-    route = route_of(
-        await bench.upstream(slow),
-        await bench.upstream(),
-        rescue=RescueSpec(enabled=where != "no rescue", first_byte_s=0.2),
-        mirror_safe=where != "not mirror-safe",
-    )
+    release = asyncio.Event()
+    upstream = await bench.upstream(slowly(release))
+    rescue = RescueSpec(enabled=where != "no rescue")
+    route = route_of(upstream, await bench.upstream(), rescue=rescue, mirror_safe=where != "not mirror-safe")
     gateway = await bench.gateway(route, states=[] if where == "no rollout" else [started(0, 0)])
-    assert (await (await bench.client()).ask("POST", "/", b"late")).status == 200
-    assert gateway.outcomes("v1") == {"ok": 1}
+    await ask_slowly(bench, gateway, upstream, release, b"late")
+    await until(lambda: gateway.outcomes("v1") == {"ok": 1}, "the answer is booked")
     if where != "no rollout":
         assert await evidence(gateway, "outcome") == {("outcome", "stable", "ok"): 1}
 
 
 async def test_late_ends_are_counted_as_the_reference_counts_them(bench: Bench) -> None:
     """Cell by cell, keys included: a user's first request may be late, and is its first failure then."""
-    route = route_of(
-        await bench.upstream(slow), await bench.upstream(stable), affinity=BY_USER, rescue=RescueSpec(first_byte_s=0.2)
+    release = asyncio.Event()
+    upstream = await bench.upstream(slowly(release))
+    gateway = await bench.gateway(
+        route_of(upstream, await bench.upstream(), affinity=BY_USER), states=[replace(started(0, 0), spec=STRICT)]
     )
-    gateway = await bench.gateway(route, states=[replace(started(0, 0), spec=STRICT)])
-    client = await bench.client()
     exposure, ledger = gateway.worker.table.standings["r"].exposure, Ledger()
-    for user, body in (("anna", b"late"), ("anna", b"now"), ("bert", b"now"), ("bert", b"late")):
-        await client.ask("POST", "/", body, f"x-user: {user}")
-        begun = ledger.start(0.0, exposure, Role.STABLE, key=user)
+    bodies = (b"late", b"now", b"late")
+    await ask_slowly(bench, gateway, upstream, release, *bodies)
+    for body in bodies:
+        begun = ledger.start(0.0, exposure, Role.STABLE, key="anna")
         ledger.end(begun, LATE if body == b"late" else Outcome.OK, 1.0)
+    await until(lambda: gateway.outcomes("v1") == {"ok": 3}, "all answers are booked")
     metrics = ("started", "outcome", "key:started", "key:outcome", "key:failure")
     expected = {(key.metric, key.variant, key.cell): number for key, number in ledger.counters(1.0).items()}
     assert await evidence(gateway, *metrics) == {key: n for key, n in expected.items() if key[0] in metrics}
-    assert expected["key:failure", "stable", "all/0"] == expected["outcome", "stable", LATE] == 2
+    assert (expected["key:failure", "stable", "all/0"], expected["outcome", "stable", LATE]) == (1, 2)
 
 
 async def test_a_candidate_that_could_not_be_cut_is_late_as_well(bench: Bench) -> None:
     """Over budget it is waited for, and counts as stable would: else it were better to be slow than to be stable."""
-    gateway = await trial(bench, slow, rescue=RescueSpec(first_byte_s=0.2))
+    release = asyncio.Event()
+    gateway = await trial(bench, slowly(release))
     while gateway.worker.table.lives["r"].rescues.admit(0):
         pass
-    assert (await (await bench.client()).ask("POST", "/", b"late")).body == b"done"
+    await ask_slowly(bench, gateway, bench.upstreams[1], release, b"late")
+    await until(lambda: gateway.outcomes("v2") == {"ok": 1}, "the answer is booked")
     assert await evidence(gateway, "outcome") == {("outcome", "candidate", LATE): 1}
-    assert gateway.outcomes("v2") == {"ok": 1}
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------
