@@ -380,8 +380,8 @@ class FeedbackView(Answer):
     """How many labels of one call ended how; together they are all of them.
 
     `accepted` were counted; `waiting` will be when their pair arrives, or are given up as unknown; `double` were
-    counted before; `late` ones are of a rollout that has ended; `unknown` of no pair; `unusable` of a pair without two
-    predictions, or of an id that several routes saw; for `refused` there was no room.
+    counted before; `late` ones are of a rollout that has ended; `unknown` of no pair; `unusable` of a pair without
+    stable's prediction, or of an id that several routes saw; for `refused` there was no room.
     """
 
     accepted: int

@@ -360,24 +360,26 @@ class RightAnswers:
     def __init__(self, reading: Reading, gates: Gates) -> None:
         self._reading, self._gates = reading, gates
         self.more_is_better = gates[0].minimum is not None
-        self._cells = reading.right_answers(gates)
-        self._now = _present_pairs(self._cells, reading)
+        self._labels = reading.right_answers(gates)
+        self._present = _present_of(self._labels, reading)
+        self._seen = self._present.seen[:, 0, 0]
         # Of (both wrong, only the candidate right, only stable right, both right): what the gate limits.
         self._values = np.array([0.0, 1.0, 0.0, 1.0] if self.more_is_better else [0.0, -1.0, 1.0, 0.0])
         self.domain = (0.0, 1.0) if self.more_is_better else (-1.0, 1.0)
 
     def harm(self) -> Floats:
         """See Family."""
-        allowed = _along(self._signed(tolerances_of(self._gates)), self._cells[..., 0, 0])
-        return _by_start(ask.mean_harm(self._signed(self._values), self._cells, allowed), self._reading)
+        cells = self._labels.for_harm
+        allowed = _along(self._signed(tolerances_of(self._gates)), cells[..., 0, 0])
+        return _by_start(ask.mean_harm(self._signed(self._values), cells, allowed), self._reading)
 
     def harm_now(self, margins: Floats) -> Floats:
         """See Family."""
-        return mixed(ask.mean_harm(self._signed(self._values), self._now, self._signed(margins)))
+        return mixed(ask.mean_harm(self._signed(self._values), self._present.for_harm, self._signed(margins)))
 
     def proof(self, margins: Floats, scales: Floats = ONCE) -> Floats:
         """See Family."""
-        now = _grown(self._now, scales)[..., 0, :]
+        now = _grown(self._present.for_proof, scales)[..., 0, :]
         return ask.mean_proof(self._signed(self._values), now, self._signed(margins))
 
     def _signed(self, values: Floats) -> Floats:
@@ -386,16 +388,15 @@ class RightAnswers:
 
     def estimates(self) -> Floats:
         """See Family: the decrease, or the candidate's own score."""
-        now = self._now[:, 0, 0]
-        return _ratio(now @ self._values, now.sum(axis=-1))
+        return _ratio(self._seen @ self._values, self._seen.sum(axis=-1))
 
     def units(self) -> Floats:
         """See Family."""
-        return np.asarray(self._now[:, 0, 0].sum(axis=-1))
+        return np.asarray(self._seen.sum(axis=-1))
 
     def facts(self, j: int) -> str:
         """See Family."""
-        cells, n = self._now[j, 0, 0], self.units()[j]
+        cells, n = self._seen[j], self.units()[j]
         a, b = _percent(cells[2] + cells[3], n), _percent(cells[1] + cells[3], n)
         of = f" of class {self._gates[j].label}" if self._gates[j].label else ""
         return f"candidate is right in {b} of {n:,.0f} labelled pairs{of}, stable in {a}"
@@ -403,7 +404,11 @@ class RightAnswers:
     def counts(self, j: int) -> Counts:
         """See Family."""
         names = ("both_wrong", "only_candidate_right", "only_stable_right", "both_right")
-        return tuple((name, int(value)) for name, value in zip(names, self._now[j, 0, 0], strict=True))
+        unsaid = self._present.for_harm[j].sum() - self._seen[j].sum()
+        return (
+            *((name, int(value)) for name, value in zip(names, self._seen[j], strict=True)),
+            ("no_prediction", int(unsaid)),
+        )
 
     def unmeasured(self, j: int) -> str | None:
         """See Family."""
@@ -417,14 +422,15 @@ class _Ratios:
 
     def __init__(self, reading: Reading, gates: Gates) -> None:
         self._reading, self._gates = reading, gates
-        self._cells = reading.joint_cells(gates)
-        self._now = _present_pairs(self._cells, reading)
-        self._scores = np.array([[_score(gate, cells[0, 0], column) for column in (STABLE_COLUMN, CANDIDATE_COLUMN)]
-                                 for gate, cells in zip(gates, self._now, strict=True)])  # fmt: skip
+        self._labels = reading.joint_cells(gates)
+        self._present = _present_of(self._labels, reading)
+        self._seen = self._present.seen[:, 0, 0]
+        self._scores = np.array([[_score(gate, cells, column) for column in (STABLE_COLUMN, CANDIDATE_COLUMN)]
+                                 for gate, cells in zip(gates, self._seen, strict=True)])  # fmt: skip
 
     def units(self) -> Floats:
         """See Family."""
-        return np.asarray(self._now[:, 0, 0].sum(axis=-1))
+        return np.asarray(self._seen.sum(axis=-1))
 
     def facts(self, j: int) -> str:
         """See Family."""
@@ -437,7 +443,7 @@ class _Ratios:
 
     def counts(self, j: int) -> Counts:
         """See Family."""
-        return tuple((f"truth_stable_candidate_{code:03b}", int(n)) for code, n in enumerate(self._now[j, 0, 0]))
+        return tuple((f"truth_stable_candidate_{code:03b}", int(n)) for code, n in enumerate(self._seen[j]))
 
     def unmeasured(self, j: int) -> str | None:
         """See Family."""
@@ -453,16 +459,17 @@ class RatioFloors(_Ratios):
     def harm(self) -> Floats:
         """See Family."""
         z = self._z(margins_of(self._gates)[:, None])
-        z = z.reshape(len(z), *([1] * (self._cells.ndim - 3)), z.shape[-1])
-        return _by_start(ask.mean_harm(z, self._cells, np.zeros(self._cells.shape[:-2])), self._reading)
+        cells = self._labels.for_harm
+        z = z.reshape(len(z), *([1] * (cells.ndim - 3)), z.shape[-1])
+        return _by_start(ask.mean_harm(z, cells, np.zeros(cells.shape[:-2])), self._reading)
 
     def harm_now(self, margins: Floats) -> Floats:
         """See Family."""
-        return mixed(ask.mean_harm(self._z(margins), self._now, np.zeros(margins.shape)))
+        return mixed(ask.mean_harm(self._z(margins), self._present.for_harm, np.zeros(margins.shape)))
 
     def proof(self, margins: Floats, scales: Floats = ONCE) -> Floats:
         """See Family."""
-        return ask.mean_proof(self._z(margins), _grown(self._now, scales)[..., 0, :], np.zeros(()))
+        return ask.mean_proof(self._z(margins), _grown(self._present.for_proof, scales)[..., 0, :], np.zeros(()))
 
     def _z(self, at: Floats) -> Floats:
         """Return z (J, P, 8) of each gate at the values `at` (J, P)."""
@@ -481,7 +488,7 @@ class RatioDecrease(_Ratios):
 
     def harm(self) -> Floats:
         """See Family."""
-        since = _since_each_start(self._cells, self._reading)
+        since = _since_each_start(self._labels.for_harm, self._reading)
         return self._of_alike(since, [gate.rollback_margin for gate in self._gates], "le")
 
     def harm_now(self, margins: Floats) -> None:  # noqa: ARG002 - 2 ms for each margin are too much for bounds
@@ -490,7 +497,7 @@ class RatioDecrease(_Ratios):
 
     def proof(self, margins: Floats, scales: Floats = ONCE) -> Floats:  # noqa: ARG002 - see harm_now
         """See Family."""
-        now = _grown(self._now, scales)[..., 0, :]
+        now = _grown(self._present.for_proof, scales)[..., 0, :]
         return self._of_alike(now, [gate.margin for gate in self._gates], "ge")
 
     def _of_alike(self, cells: Floats, margins: Sequence[float], side: Side) -> Floats:
@@ -552,6 +559,11 @@ def _present_arm(arm: Arm, reading: Reading, cut: int = OLDEST) -> Arm:
 def _present_pairs(cells: Floats, reading: Reading, cut: int = OLDEST) -> Floats:
     """Return the present exposure's (J, 1, 1, V)."""
     return _present(cells, reading, cut)[:, None, None]
+
+
+def _present_of(labels: Paired, reading: Reading) -> Paired:
+    """Return all three of the present exposure, (J, 1, 1, V)."""
+    return Paired(*(_present_pairs(cells, reading) for cells in (labels.for_harm, labels.for_proof, labels.seen)))
 
 
 def _present(table: Floats, reading: Reading, cut: int) -> Floats:

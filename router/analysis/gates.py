@@ -53,7 +53,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What pairs say of a yes/no matter: (..., K, 3) in the order of CHANGES, unknown ends counted either way."""
+    """What pairs say, (..., K, V): with unknown ends in the candidate's favour, against it, and without them.
+
+    Of a yes/no matter V is 3, in the order of CHANGES.
+    """
 
     for_harm: Floats
     for_proof: Floats

@@ -34,6 +34,7 @@ from router.core.observations import (
     LATE,
     LEVEL,
     LOST,
+    NO_PREDICTION,
     OUTCOME,
     PAIR,
     PAIR_FAILURE,
@@ -57,6 +58,8 @@ ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
 
 CODES = tuple(format(cell, "03b") for cell in range(8))
 """Cells of LABEL are `<class>:<code>`, the digits being truth, stable and candidate, in the order of eprocess.CELLS."""
+
+UNSAID = tuple(f"{code:02b}{NO_PREDICTION}" for code in range(4))
 
 ONLY_STABLE_FAILED: Names = (f"{End.FAIL}/{End.FINE}",)
 ONLY_CANDIDATE_FAILED: Names = (f"{End.FINE}/{End.FAIL}",)
@@ -205,27 +208,56 @@ class Reading:
         (found,) = self._of_pairs([gate], DISTANCE, [buckets])
         return found
 
-    def right_answers(self, gates: Gates) -> Floats:
+    def right_answers(self, gates: Gates) -> Paired:
         """Return labelled pairs (J, 1, [S,] K, 4): both wrong, only the candidate right, only stable right, both right.
 
-        For a gate of one class: among the rows whose truth is that class.
+        For a gate of one class: among the rows whose truth is that class. A candidate without a prediction is right
+        for harm, and wrong for proof.
         """
-        codes = np.stack(self._of_labels(gates, [("00",), ("01",), ("10",), ("11",)]), axis=-1)
+        cells = [(f"{stable}{candidate}",) for candidate in ("0", "1", NO_PREDICTION) for stable in ("0", "1")]
+        neither, stable, candidate, both, unsaid, unsaid_stable = self._of_labels(gates, cells)
+        answers = Paired(
+            for_harm=np.stack([neither, candidate + unsaid, stable, both + unsaid_stable], axis=-1),
+            for_proof=np.stack([neither + unsaid, candidate, stable + unsaid_stable, both], axis=-1),
+            seen=np.stack([neither, candidate, stable, both], axis=-1),
+        )
         if not any(gate.label for gate in gates):
-            return codes
-        of_class = self.joint_cells(gates)[..., len(CODES) // 2 :]
-        return np.where(_along([bool(gate.label) for gate in gates], codes), of_class, codes)
+            return answers
+        of_class = self.joint_cells(gates)
+        mine = _along([bool(gate.label) for gate in gates], neither)[..., None]
+        return Paired(
+            *(
+                np.where(mine, joint[..., len(CODES) // 2 :], all_)
+                for joint, all_ in (
+                    (of_class.for_harm, answers.for_harm),
+                    (of_class.for_proof, answers.for_proof),
+                    (of_class.seen, answers.seen),
+                )
+            )
+        )
 
-    def joint_cells(self, gates: Gates) -> Floats:
-        """Return labelled pairs (J, 1, [S,] K, 8) of the gate's class, in the order of `eprocess.CELLS`."""
+    def joint_cells(self, gates: Gates) -> Paired:
+        """Return labelled pairs (J, 1, [S,] K, 8) of the gate's class, in the order of `eprocess.CELLS`.
+
+        A candidate without a prediction has told the class rightly for harm, and has not named it for proof.
+        """
         table = self.evidence.table(self._unit(LABEL), PAIR_VARIANT)
+        columns: dict[str, list[int]] = {}
+        for column, name in enumerate(table.names):
+            columns.setdefault(name, []).append(column)
+        codes = (*CODES, *UNSAID)
+        wanted = np.zeros((len(codes), len(gates), 1, len(table.names)), dtype=bool)
+        for j, gate in enumerate(gates):
+            for place, code in enumerate(codes):
+                wanted[place, j, 0, columns.get(f"{gate.label}:{code}", [])] = True
         cells = self._gather(LABEL, PAIR_VARIANT, gates, NO_CUTS)
-        masks = {
-            label: [[name == f"{label}:{code}" for name in table.names] for code in CODES]
-            for label in {gate.label for gate in gates}
-        }
-        wanted = np.array([masks[gate.label] for gate in gates], dtype=bool)  # (J, 8, L)
-        return np.stack(self._added(table, cells, np.moveaxis(wanted, 1, 0)[:, :, None]), axis=-1)
+        found = np.stack(self._added(table, cells, wanted), axis=-1)
+        seen, unsaid = found[..., : len(CODES)], found[..., len(CODES) :]
+        for_harm, for_proof = seen.copy(), seen.copy()
+        # UNSAID is (truth, stable) in the order 00, 01, 10, 11; behind CODES follow the candidate's 0 and 1.
+        for_harm[..., [0, 2, 5, 7]] += unsaid
+        for_proof[..., [0, 2, 4, 6]] += unsaid
+        return Paired(for_harm, for_proof, seen)
 
     def histogram(self, gates: Gates, role: Role) -> Floats:
         """Return the present exposure's answers of one variant by latency bucket, (J, buckets), of all requests."""

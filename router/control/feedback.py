@@ -236,15 +236,14 @@ class Feedback:
                 found.results[FeedbackResult.UNUSABLE] += 1
             elif state is None or not state.active or state.id != pair.stratum.rollout:
                 found.results[FeedbackResult.LATE] += 1
-            elif pair.stable is None or pair.candidate is None:
+            elif pair.stable is None:
                 found.results[FeedbackResult.UNUSABLE] += 1
             else:
                 delay_s = label.observed_at_s - pair.assigned_at_s
-                joined = self._joined(label, pair, pair.stable, pair.candidate)
-                found.joined.setdefault(route, []).append((joined, delay_s))
+                found.joined.setdefault(route, []).append((self._joined(label, pair, pair.stable), delay_s))
         return found
 
-    def _joined(self, label: TrueLabel, pair: KnownPair, stable: str, candidate: str) -> LabelledPair:
+    def _joined(self, label: TrueLabel, pair: KnownPair, stable: str) -> LabelledPair:
         keyed = bool(self._routes[pair.stratum.route].affinity)
         return LabelledPair(
             request_id=label.request_id,
@@ -252,7 +251,7 @@ class Feedback:
             key_cell=pair.key_cell if keyed else None,
             truth=kept_label(label.labels),
             stable=stable,
-            candidate=candidate,
+            candidate=pair.candidate,
             batch=len(label.labels) > 1,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.core.observations import CORRECT, LABEL, PAIR_VARIANT, CounterKey
+from router.core.observations import CORRECT, LABEL, NO_PREDICTION, PAIR_VARIANT, CounterKey
 
 LabelValue = str | int | bool
 """One label as a client may write it. An integer and its decimal text are one label, as in the adapters."""
@@ -23,7 +23,7 @@ class LabelResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """One pair's predictions and what was true, as texts of `inference.kept_label`.
+    """One pair's predictions and what was true, as texts of `inference.kept_label`; None where the candidate made none.
 
     `key_cell` is the pair's cell where users are counted instead of requests (`traffic.NO_KEY`: a unit by itself),
     None where they are not. `batch` says that the texts are of several rows, which have no one class.
@@ -34,23 +34,26 @@ class LabelledPair:
     key_cell: int | None
     truth: str
     stable: str
-    candidate: str
+    candidate: str | None
     batch: bool = False
 
     @property
     def correct(self) -> CounterKey:
         """The counter of who was right."""
-        cell = f"{self.stable == self.truth:d}{self.candidate == self.truth:d}"
+        cell = f"{self.stable == self.truth:d}{self._candidate_is(self.truth)}"
         return CounterKey(self.exposure, CORRECT, "", PAIR_VARIANT, cell)
 
     def classes(self) -> Iterator[tuple[str, CounterKey]]:
         """Yield each class that is the truth or a prediction, and its counter; nothing of a batch."""
         if self.batch:
             return
-        truth, stable, candidate = self.truth, self.stable, self.candidate
-        for name in dict.fromkeys((truth, stable, candidate)):
-            code = f"{truth == name:d}{stable == name:d}{candidate == name:d}"
-            yield name, CounterKey(self.exposure, LABEL, "", PAIR_VARIANT, f"{name}:{code}")
+        for name in dict.fromkeys((self.truth, self.stable, self.candidate)):
+            if name is not None:
+                code = f"{self.truth == name:d}{self.stable == name:d}{self._candidate_is(name)}"
+                yield name, CounterKey(self.exposure, LABEL, "", PAIR_VARIANT, f"{name}:{code}")
+
+    def _candidate_is(self, name: str) -> str:
+        return NO_PREDICTION if self.candidate is None else f"{self.candidate == name:d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,13 @@ CORRECT = "correct"
 LABEL = "label"
 FAILURE = "failure"
 
+NO_PREDICTION = "?"
+"""The candidate's digit in a cell of CORRECT or LABEL where it has made no prediction, for whatever reason.
+
+Like a copy without an answer it speaks for the candidate where harm is asked, and against it where proof is: a
+candidate that fails where it would have been wrong must not gain by it (statistics.md rule 9).
+"""
+
 PAIR_VARIANT = "pair"
 """The `variant` of counters that belong to both variants together."""
 

@@ -67,12 +67,16 @@ async def check_a_label_counts_once_whoever_sends_it(make_store: MakeStore) -> N
 
 
 async def check_labels_of_odd_classes_are_counted_by_their_names(make_store: MakeStore) -> None:
-    """No character of a class can reach another counter; a batch has no class."""
+    """No character of a class can reach another counter; a batch has no class; no prediction is a cell of its own."""
     route, odd = fresh("route"), "a|b%7C:1/2 \u00fc"
     async with opened(make_store) as store:
         batch = replace(_label("batch", truth="1,2", stable="1,2", candidate="1,3"), batch=True)
-        await _count(store, route, _label("odd", truth=odd, stable=odd, candidate="x"), batch)
-        expected = {_key(CORRECT, "10"): 2, _key(LABEL, f"{odd}:110"): 1, _key(LABEL, "x:001"): 1}
+        silent = _label("silent", truth=odd, stable="x", candidate=None)
+        await _count(store, route, _label("odd", truth=odd, stable=odd, candidate="x"), batch, silent)
+        expected = {
+            _key(CORRECT, "10"): 2, _key(LABEL, f"{odd}:110"): 1, _key(LABEL, "x:001"): 1,
+            _key(CORRECT, "0?"): 1, _key(LABEL, f"{odd}:10?"): 1, _key(LABEL, "x:01?"): 1,
+        }  # fmt: skip
         expect(expected, await _counted(store, route), "the names as they are")
 
 

@@ -67,18 +67,23 @@ async def test_a_label_is_joined_to_both_predictions(desk: Desk) -> None:
 
 
 async def test_each_label_says_what_became_of_it(desk: Desk) -> None:
-    """Counted before, not there yet, of a pair without two predictions; each call's numbers add up."""
+    """Counted before, not there yet, of a pair without stable's prediction; each call's numbers add up."""
     rollout = (await desk.start())["id"]
-    silent = answered(rollout, 3, candidate=None)
-    await write(
-        desk, answered(rollout, 1), answered(rollout, 2),
-        replace(silent, candidate=replace(silent.candidate, outcome=Outcome.TIMEOUT)),
-    )  # fmt: skip
+    await write(desk, answered(rollout, 1), answered(rollout, 2), answered(rollout, 3, stable=None))
     assert await send(desk, label(1), label(1, "1"), label(3), label(4)) == {
         "accepted": 1, "double": 1, "unusable": 1, "waiting": 1,
     }  # fmt: skip
     assert await send(desk, label(1, "1"), label(2)) == {"accepted": 1, "double": 1}
     assert (await counted(desk))["correct", "11"] == 2
+
+
+async def test_a_candidate_that_failed_is_counted_as_having_said_nothing(desk: Desk) -> None:
+    """The judge takes it for right where it looks for harm, and for wrong where it looks for proof."""
+    rollout = (await desk.start())["id"]
+    silent = answered(rollout, 1, candidate=None)
+    await write(desk, replace(silent, candidate=replace(silent.candidate, outcome=Outcome.TIMEOUT)))
+    assert await send(desk, label(1)) == {"accepted": 1}
+    assert await counted(desk) == {("correct", "1?"): 1, ("label", "7:11?"): 1}
 
 
 async def test_a_label_of_a_batch_is_right_if_every_row_is(desk: Desk) -> None:

@@ -181,7 +181,7 @@ class Planned:
     other: Outcome | None = None
     same: bool | None = None
     distance: float | None = None
-    label: tuple[str, str, str] | None = None
+    label: tuple[str, str, str | None] | None = None
     boot: int = 0
 
     @property

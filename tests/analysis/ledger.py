@@ -13,7 +13,7 @@ counters at a moment. Cells and the rules behind them:
 * STARTED of pairs is counted when a copy is decided on; PAIR, AGREEMENT, DISTANCE and PAIR_FAILURE when both ends are
   known.
 * CORRECT is `<stable><candidate>` of 0 and 1; LABEL is `<class>:<truth><stable><candidate>` for each class that is the
-  truth or one of both answers.
+  truth or one of both answers. The candidate's digit is `?` where it has made no prediction.
 * Each slice of a request counts the same cells again.
 
 With an affinity key, each of these but LATENCY has a twin that counts keys, `AFFINITY` before the metric and `/j`
@@ -177,14 +177,16 @@ class Ledger:
         """Drop a pair on its way to the store."""
         self._paired(request, PAIR, LOST)
 
-    def label(self, request: Request, truth: str, stable: str, candidate: str) -> None:
-        """Join a label to a pair."""
+    def label(self, request: Request, truth: str, stable: str, candidate: str | None) -> None:
+        """Join a label to a pair; None: the candidate has made no prediction."""
         last = None if request.key is None else self.seen.first(CORRECT, request.key, request.exposure)
-        self._twice(request, CORRECT, f"{stable == truth:d}{candidate == truth:d}", last)
-        for class_ in {truth, stable, candidate}:
-            self._twice(
-                request, LABEL, f"{class_}:{truth == class_:d}{stable == class_:d}{candidate == class_:d}", last
-            )
+
+        def of(class_: str) -> str:
+            return f"{stable == class_:d}" + ("?" if candidate is None else f"{candidate == class_:d}")
+
+        self._twice(request, CORRECT, of(truth), last)
+        for class_ in {truth, stable, candidate} - {None}:
+            self._twice(request, LABEL, f"{class_}:{truth == class_:d}{of(str(class_))}", last)
 
     def _paired(self, request: Request, metric: str, cell: str) -> None:
         self._twice(request, metric, cell, request.first_copy, arrived=True)

@@ -28,6 +28,7 @@ from tests.analysis.cases import (
     HALF,
     LATENCY_GATE,
     NO_MORE_ERRORS,
+    RECALL,
     Counters,
     Planned,
     agreements,
@@ -38,6 +39,7 @@ from tests.analysis.cases import (
     histories,
     judged,
     of_class,
+    right,
 )
 from tests.analysis.ledger import Seen, paired, served, settled
 
@@ -179,6 +181,17 @@ def test_every_enforced_gate_must_pass_for_promotion() -> None:
     assert verdicts(judged(case_of(*TWO_GATES), some)) == [Verdict.PASS, Verdict.INCONCLUSIVE]
     assert asks(judged(case_of(*TWO_GATES), some)) == (False, False)
     assert asks(judged(case_of(*TWO_GATES), FINE)) == (False, True)
+
+
+@pytest.mark.parametrize("gate", [ACCURACY, RECALL, F1_FLOOR], ids=lambda gate: gate.metric)
+def test_a_candidate_that_fails_where_it_would_be_wrong_is_not_promoted_by_its_other_answers(gate: GateSpec) -> None:
+    """In a third of the labelled pairs it says nothing: they are no harm, and no proof either."""
+    whole = right(HALF, {"11": 9_000}) | of_class(HALF, {"111": 4_500, "000": 4_500})
+    cells = right(HALF, {"11": 9_000, "1?": 5_000}) | of_class(HALF, {"111": 4_500, "000": 4_500, "11?": 5_000})
+    assert asks(judged(case_of(gate), whole)) == (False, True)
+    silent = judged(case_of(gate), cells)
+    assert (asks(silent), silent.harm) == ((False, False), None)
+    assert dict(silent.gates[0].counts).get("no_prediction", 5_000) == 5_000
 
 
 def test_a_step_may_ask_for_some_gates_only() -> None:

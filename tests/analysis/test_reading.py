@@ -212,7 +212,7 @@ def test_with_keys_pairs_and_labels_are_those_of_a_keys_first() -> None:
         assert expected == asked.disagreements([gate]).events[0, 0].tolist()
         assert expected == asked.disagreements([gate]).all[0, 0].tolist()
     for gate in (ACCURACY, RECALL):
-        assert expected == asked.right_answers([gate])[0, 0, ..., 2].tolist()
+        assert expected == asked.right_answers([gate]).seen[0, 0, ..., 2].tolist()
 
 
 # -- Latency levels ----------------------------------------------------------------------------------------------------
@@ -352,15 +352,29 @@ def test_labels_say_who_was_right_overall_and_for_one_class() -> None:
     labels = [("8", "8", "8"), ("8", "8", "1"), ("8", "1", "8"), ("8", "1", "3"), ("1", "8", "1"), ("1", "1", "1")]
     history = [Planned(1, 1, Role.STABLE, other=Outcome.OK, same=a == b, label=(y, a, b)) for y, a, b in labels]
     asked = reading(evidence_of(history, [HALF])).right_answers([ACCURACY, RECALL, replace(RECALL, label="7")])
-    assert asked[:, 0, 0].tolist() == [[1, 2, 1, 2], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert asked.seen[:, 0, 0].tolist() == [[1, 2, 1, 2], [1, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_joint_cells_follow_truth_stable_and_candidate() -> None:
     """In the order of eprocess.CELLS, each class against all others."""
     labels = [("8", "8", "1"), ("1", "8", "8"), ("1", "1", "8"), ("1", "8", "3")]
     history = [Planned(1, 1, Role.STABLE, other=Outcome.OK, same=a == b, label=(y, a, b)) for y, a, b in labels]
-    cells = reading(evidence_of(history, [HALF])).joint_cells([RECALL])[0, 0, 0]
+    cells = reading(evidence_of(history, [HALF])).joint_cells([RECALL]).seen[0, 0, 0]
     assert cells.tolist() == [0, 1, 1, 1, 0, 0, 1, 0]
+
+
+def test_a_candidate_without_a_prediction_is_right_for_harm_and_wrong_for_proof() -> None:
+    """Overall and of a class, where the truth is that class or stable said so; what is shown leaves it out."""
+    labels = [("8", "8", None), ("8", "1", None), ("1", "8", None), ("8", "8", "8")]
+    history = [Planned(1, 1, Role.STABLE, other=Outcome.TIMEOUT, label=one) for one in labels]
+    asked = reading(evidence_of(history, [HALF]))
+    answers, joint = asked.right_answers([ACCURACY, RECALL]), asked.joint_cells([RECALL])
+    assert answers.seen[:, 0, 0].tolist() == [[0, 0, 0, 1], [0, 0, 0, 1]]
+    assert answers.for_harm[:, 0, 0].tolist() == [[0, 2, 0, 2], [0, 1, 0, 2]]
+    assert answers.for_proof[:, 0, 0].tolist() == [[2, 0, 1, 1], [1, 0, 1, 1]]
+    # truth, stable, candidate: 010 for the third, 101 and 111, or 100 and 110, for the first two
+    assert joint.for_harm[0, 0, 0].tolist() == [0, 0, 1, 0, 0, 1, 0, 2]
+    assert joint.for_proof[0, 0, 0].tolist() == [0, 0, 1, 0, 1, 0, 1, 1]
 
 
 def test_our_own_drops_are_counted_by_exposure() -> None:

@@ -41,7 +41,7 @@ async def begun(plant: Plant, spec: Spec = SHADOW) -> RolloutState:
     return await plant.commands.start("digits", spec, order())
 
 
-def answered(state: RolloutState, number: int, stable: str = "7", candidate: str = "7", **changes: Any) -> Pair:  # noqa: ANN401 - fields
+def answered(state: RolloutState, number: int, stable: str = "7", candidate: str | None = "7", **changes: Any) -> Pair:  # noqa: ANN401 - fields
     """Return a pair of this rollout, in its present exposure unless changed."""
     made = replace(sample_pair(state.route, number), rollout=state.id, exposure=state.exposure.id, **changes)
     return replace(
@@ -268,7 +268,8 @@ async def test_labels_are_counted_as_the_reference_counts_them(by_user: Plant) -
     second = await plant.commands.promote("digits", order(), full=False)
     for number in range(200):
         state = first if number < 100 else second
-        user, truth, stable, candidate = number % 23, str(number % 3), str(number % 3), str(number % 4)
+        user, truth, stable = number % 23, str(number % 3), str(number % 3)
+        candidate = None if number % 7 == 0 else str(number % 4)
         pairs.append(answered(state, number, stable, candidate, key_cell=user))
         labels.append(said(number, truth))
         request = ledger.start(1.0, state.exposure, Role.STABLE, key=str(user))
