@@ -139,9 +139,9 @@ class Reading:
         (started,) = self._sums(gates, STARTED, role, [(ALL,)])
         started = np.where(cut[:, None, None] if self.keyed else cut[:, None], started, 0.0)
         table, cells = self.evidence.table(self._unit(LEVEL), role), self._gather(LEVEL, role, gates, CUTS)
-        (ended,) = self._added(table, cells, cut[None, ..., None])
+        (ended,) = self._added(table.last, cells, cut[None, ..., None])
         slow = np.array([int(name) for name in table.names], dtype=np.int64) >= first_slow[..., None]
-        for_harm = [_arm(started, events, ended - events) for events in self._added(table, cells, slow[0])]
+        for_harm = [_arm(started, events, ended - events) for events in self._added(table.last, cells, slow[0])]
         if not self.keyed:  # proof asks for the present exposure at the oldest cut alone
             started, ended, cells, slow = (
                 started[:, -1:, -1:],
@@ -149,7 +149,7 @@ class Reading:
                 cells[:, -1:, -1:],
                 slow[..., -1:, :],
             )
-        for_proof = [_arm(started, events, ended - events) for events in self._added(table, cells, slow[1])]
+        for_proof = [_arm(started, events, ended - events) for events in self._added(table.last, cells, slow[1])]
         return Slow(for_harm, for_proof)
 
     def copied_failures(self, gates: Gates) -> Paired:
@@ -242,22 +242,25 @@ class Reading:
         A candidate without a prediction has told the class rightly for harm, and has not named it for proof.
         """
         table = self.evidence.table(self._unit(LABEL), PAIR_VARIANT)
-        columns: dict[str, list[int]] = {}
-        for column, name in enumerate(table.names):
-            columns.setdefault(name, []).append(column)
-        codes = (*CODES, *UNSAID)
-        wanted = np.zeros((len(codes), len(gates), 1, len(table.names)), dtype=bool)
-        for j, gate in enumerate(gates):
-            for place, code in enumerate(codes):
-                wanted[place, j, 0, columns.get(f"{gate.label}:{code}", [])] = True
         cells = self._gather(LABEL, PAIR_VARIANT, gates, NO_CUTS)
-        found = np.stack(self._added(table, cells, wanted), axis=-1)
+        found = np.concatenate([self._of_class(table, cells[j : j + 1], gate.label) for j, gate in enumerate(gates)])
         seen, unsaid = found[..., : len(CODES)], found[..., len(CODES) :]
         for_harm, for_proof = seen.copy(), seen.copy()
         # UNSAID is (truth, stable) in the order 00, 01, 10, 11; behind CODES follow the candidate's 0 and 1.
         for_harm[..., [0, 2, 5, 7]] += unsaid
         for_proof[..., [0, 2, 4, 6]] += unsaid
         return Paired(for_harm, for_proof, seen)
+
+    def _of_class(self, table: Table, cells: Floats, label: str | None) -> Floats:
+        """Return cells (1, 1, K, L) of one class as (1, 1, [S,] K, 12), in the order of CODES and UNSAID.
+
+        Class by class, since each has few of up to thousands of cells: keys have one for each exposure they were in.
+        """
+        places = {f"{label}:{code}": place for place, code in enumerate((*CODES, *UNSAID))}
+        columns = [column for column, name in enumerate(table.names) if name in places]
+        at = np.array([places[table.names[column]] for column in columns], dtype=np.intp)
+        masks = (at == np.arange(len(places))[:, None])[:, None, None]
+        return np.stack(self._added(table.last[columns], cells[..., columns], masks), axis=-1)
 
     def histogram(self, gates: Gates, role: Role) -> Floats:
         """Return the present exposure's answers of one variant by latency bucket, (J, buckets), of all requests."""
@@ -278,7 +281,7 @@ class Reading:
         masks = masks.reshape(len(names), len(table.names))
         cells = self._gather(metric, variant, gates, cuts)
         if self.keyed:
-            return self._added(table, cells, masks[:, None, None])
+            return self._added(table.last, cells, masks[:, None, None])
         sums = cells @ masks.T.astype(np.float64)  # whole numbers: exact in any order
         return [sums[..., group] for group in range(len(names))]
 
@@ -290,15 +293,16 @@ class Reading:
         table = self.evidence.table(self._unit(metric), variant)
         return table.gather([gate.slice or "" for gate in gates], cuts, self.exposures)
 
-    def _added(self, table: Table, cells: Floats, masks: NDArray[np.bool_]) -> list[Floats]:
+    def _added(self, last: NDArray[np.int64], cells: Floats, masks: NDArray[np.bool_]) -> list[Floats]:
         """Return the sums of cells (J, C, K, L) under each mask (N, J, K, L): (J, C, K), or (J, C, S, K) with keys.
 
-        With keys, a cell counts for the evidence since a start if its keys were last counted before that start.
+        With keys, a cell counts for the evidence since a start if its keys were last counted (`last`, (L,)) before that
+        start.
         """
         if not self.keyed:
             return [(cells * mask[:, None]).sum(axis=-1) for mask in masks]
         starts = np.array([exposure.id for exposure in self.exposures])
-        new = (table.last < starts[:, None])[:, None] & (starts[:, None] <= starts)[..., None]  # (S, K, L)
+        new = (last < starts[:, None])[:, None] & (starts[:, None] <= starts)[..., None]  # (S, K, L)
         return [(cells[:, :, None] * (mask[:, None, None] & new)).sum(axis=-1) for mask in masks]
 
 

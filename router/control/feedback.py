@@ -41,7 +41,6 @@ WAITING = 20_000
 AT_ONCE = 250
 """Labels counted in one call of the store. Chosen: a millisecond or two in which it serves nobody else."""
 
-
 DELAY_BOUNDS_S = METRICS["turnout_feedback_delay_seconds"].bounds
 
 
@@ -150,14 +149,14 @@ class Feedback:
         states, _ = await self._read_pairs()
         found = self._sorted(labels, states)
         await self._count(found, states)
+        room = max(WAITING - len(self._waiting), 0)
+        waits, refused = found.missing[:room], found.missing[room:]
+        found.results[FeedbackResult.REFUSED] += len(refused)
+        self._drops["label", "waiting_full"] += len(refused)
         self.results.update(found.results)
         until_s = self._monotonic() + self._wait_s
-        room = max(WAITING - len(self._waiting), 0)
-        self._waiting.extend(_Waiting(label, until_s) for label in found.missing[:room])
-        found.results[FeedbackResult.WAITING] += len(found.missing[:room])
-        if refused := len(found.missing[room:]):
-            self._drop("waiting_full", refused, found.results)
-            self.results[FeedbackResult.REFUSED] += refused
+        self._waiting.extend(_Waiting(label, until_s) for label in waits)
+        found.results[FeedbackResult.WAITING] = len(waits)
         return {result: found.results[result] for result in FeedbackResult}
 
     async def run(self) -> None:
@@ -188,13 +187,12 @@ class Feedback:
         looked_at = list(self._waiting)
         found = self._sorted([one.label for one in looked_at], states)
         await self._count(found, states)
-        now = self._monotonic()
-        missing = {id(label) for label in found.missing}
-        over = {id(one) for one in looked_at if id(one.label) not in missing}
-        given_up = {id(one) for one in looked_at if all_read and one.until_s <= now} - over
-        found.results[FeedbackResult.UNKNOWN] += len(given_up)
-        self._waiting = deque(one for one in self._waiting if id(one) not in over | given_up)
+        now, missing = self._monotonic(), {id(label) for label in found.missing}
+        kept = [one for one in looked_at if id(one.label) in missing and not (all_read and one.until_s <= now)]
+        found.results[FeedbackResult.UNKNOWN] += len(found.missing) - len(kept)
         self.results.update(found.results)
+        # Calls that were taken meanwhile have added theirs behind.
+        self._waiting = deque([*kept, *islice(self._waiting, len(looked_at), None)])
 
     async def _read_pairs(self) -> tuple[Mapping[str, RolloutState], bool]:
         """Bring the index up to date; return the stored states, and whether all pairs have been read.
@@ -210,7 +208,8 @@ class Feedback:
                         self._read_until[route] = state.revision
                     else:
                         all_read = False
-            return states, all_read
+            # Read anew: a rollout may have begun whose first pairs are in the index now.
+            return await self._states.stored(), all_read
 
     async def _read_some(self, route: str) -> bool:
         """Read a Route's next pairs; return whether these were all."""
@@ -274,7 +273,3 @@ class Feedback:
                         self._delays_s += max(delay_s, 0.0)
                     elif result is LabelResult.FULL:
                         self._drops["label", "labels_full"] += 1
-
-    def _drop(self, reason: str, number: int, results: Counter[FeedbackResult]) -> None:
-        self._drops["label", reason] += number
-        results[FeedbackResult.REFUSED] += number
