@@ -133,12 +133,12 @@ class Exchange:
             self._rescuable = standing.rescues and self.role is Role.CANDIDATE
         self.variant = standing.variant(self.role)
         self.variant.counts.started += 1
-        if standing.tally is not None:
-            self._tally = standing.tally.live[self.role]
+        if standing.live_tally is not None:
+            self._tally = standing.live_tally.live[self.role]
             self._arrivals = self._tally.present
             self._arrivals.started += 1
             if standing.keyed:
-                self._first = worker.recorder.first_request(standing, standing.tally, self.role, self.key_cell)
+                self._first = worker.recorder.first_request(standing, standing.live_tally, self.role, self.key_cell)
         self._retarget = self.variant.retargets
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
@@ -466,6 +466,8 @@ class Exchange:
                 self._first.end(ending, bucket)
             if self.standing.first_failures and (ending == LATE or ending in COMPARED_FAILURES):
                 self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell)
+        if self.standing.breaker is not None:
+            self.standing.breaker.live_ended(self.role, outcome, self.key_cell, self._copy_started)
         if self.live_side is not None:
             self.live_side.end(outcome, latency_ms)
             if self._copy_started:
@@ -677,5 +679,7 @@ class Exchange:
         if copy.side.done:
             self._spare_body()
             if live_side.done:
+                if self.standing.breaker is not None and self.role is Role.CANDIDATE:
+                    self.standing.breaker.pair_ended(live_side.outcome, copy.side.outcome, self.key_cell)
                 self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
                 self.worker.recorder.put(self, live_side, copy.side)

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,12 +16,31 @@ from router.core.errors import StoreUnavailableError, TurnoutError
 from router.store.codec import decode_state, encode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from router.core.ports import StateStore
     from router.core.rollout import RolloutState
 
 POLL_S = 1.0
+
+
+@contextmanager
+def locked(directory: Path) -> "Iterator[None]":
+    """Be alone with a directory that workers share, which is made if it is not there. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_whole(path: Path, raw: bytes) -> None:
+    """Replace a file, complete or not at all (fsync, rename). Raises OSError."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".new")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).replace(path)
 
 
 class OnStore(Protocol):
@@ -45,22 +64,10 @@ class Snapshots:
 
     def save(self, state: "RolloutState") -> None:
         """Replace what is saved by a newer revision, complete or not at all (fsync, rename). Raises OSError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / "lock").open("w") as lock:
-            # Workers share the directory: without the lock an older state could be renamed over a newer one.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._replace(state)
-
-    def _replace(self, state: "RolloutState") -> None:
-        saved = self.load(state.route)
-        if saved is not None and saved.revision >= state.revision:
-            return
-        descriptor, name = tempfile.mkstemp(dir=self._directory, suffix=".new")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_state(state))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(self._file(state.route))
+        with locked(self._directory):  # without it an older state could be renamed over a newer one
+            saved = self.load(state.route)
+            if saved is None or saved.revision < state.revision:
+                write_whole(self._file(state.route), encode_state(state))
 
     def _file(self, route: str) -> Path:
         return self._directory / f"{route}.state.json"

@@ -4,6 +4,8 @@ A `LiveRoute` lasts as long as the worker; a `Standing` is one state of it, made
 changed, so that a request that began under one keeps it to the end.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from router.core.levels import Levels, levels_of, thresholds_of
@@ -24,13 +26,14 @@ from router.core.traffic import (
     key_cell,
 )
 from router.gateway import heads
+from router.gateway.breaker import Breaker, Trip
 from router.gateway.rescue import Rescues
 from router.gateway.tally import Tally, VariantCounts
 from router.gateway.upstream import Pool
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from router.core.ports import Comparator, ModelAdapter
     from router.core.rollout import RolloutState
@@ -59,10 +62,14 @@ class LiveVariant:
 
 
 class LiveRoute:
-    """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold."""
+    """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold.
+
+    `breaker` watches the candidate while it serves; `trip` holds from its trip until the fleet's state knows of it.
+    """
 
     __slots__ = (
         "adapter",
+        "breaker",
         "comparator",
         "copies",
         "copy_bytes",
@@ -71,6 +78,7 @@ class LiveRoute:
         "pairs",
         "rescues",
         "route",
+        "trip",
         "variants",
     )
 
@@ -87,6 +95,8 @@ class LiveRoute:
         self.copy_drops: dict[str, int] = {}
         self.pairs: dict[str, int] = {}
         self.rescues = Rescues(route.rescue.budget_bp)
+        self.breaker: Breaker | None = None
+        self.trip: Trip | None = None
 
     @property
     def started(self) -> int:
@@ -109,21 +119,27 @@ class Standing:
 
     `rescues` says that stable answers where the candidate failed, `keeps_bodies` that such a request's body is kept for
     it. `first_byte_s` after a request's end it is asked whether the answer has begun; `extra_s` later is the deadline.
+
+    With a tripped breaker the candidate serves nobody here whatever the state says, and its live requests are no
+    longer split as the exposure says: they are left out of `live_tally`, while `tally` goes on with the pairs.
     """
 
     __slots__ = (
-        "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies", "keyed", "live",
-        "rescues", "rollout_id", "stable", "state", "tally",
+        "breaker", "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies", "keyed",
+        "live", "live_tally", "rescues", "rollout_id", "stable", "state", "tally", "tripped",
     )  # fmt: skip
 
     def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None) -> None:
         self.live = live
         self.state = state
-        self.exposure = state.exposure
+        self.tripped = live.trip is not None and state.active
+        self.breaker = None if self.tripped else live.breaker
+        self.exposure = replace(state.exposure, weight_bp=0) if self.tripped else state.exposure
         self.rollout_id = state.id
         self.stable = live.variants[state.stable]
         self.candidate = live.variants.get(state.candidate) if state.active else None
         self.tally = tally if self.candidate is not None else None
+        self.live_tally = None if self.tripped else self.tally
         self.keyed = bool(live.route.affinity)
         self.first_failures = self.tally is not None and self.keyed and _asks_for_first_failures(state)
         rescue, total_s = live.route.rescue, live.route.timeouts.total_s
@@ -185,10 +201,11 @@ def _parameter(text: bytes, separator: bytes, name: bytes) -> bytes:
 
 
 class LiveTable:
-    """All live routes, and the table of their present standings."""
+    """All live routes, and the table of their present standings. `on_trip` is told when a breaker trips."""
 
-    def __init__(self, lives: "Mapping[str, LiveRoute]", now_s: float) -> None:
+    def __init__(self, lives: "Mapping[str, LiveRoute]", now_s: float, on_trip: "Callable[[Trip], None]") -> None:
         self.lives = lives
+        self._on_trip = on_trip
         self.standings: dict[str, Standing] = {}
         self._tallies: dict[str, dict[str, dict[int, Tally]]] = {name: {} for name in lives}
         for name, live in lives.items():
@@ -197,7 +214,8 @@ class LiveTable:
     def adopt(self, state: "RolloutState") -> bool:
         """Route by `state` from now on; False when it names a variant that this worker's configuration does not have.
 
-        Counters of an earlier rollout of the Route are let go once a newer rollout begins.
+        Counters of an earlier rollout of the Route are let go once a newer rollout begins. A trip holds until a state
+        that knows of it.
         """
         live = self.lives[state.route]
         known = live.variants
@@ -210,9 +228,33 @@ class LiveTable:
         exposure = state.exposure.id
         if exposure not in tallies:
             tallies[exposure] = Tally(exposure, _levels_of(state), live.route.timeouts.total_s)
+        if live.trip is not None and live.trip.settled_by(state):
+            live.trip = None
+        live.breaker = self._breaker_for(live, state)
         self.standings[state.route] = Standing(live, state, tallies[exposure])
         self._table = RouteTable.of(Entry(one.live.route, one.state) for one in self.standings.values())
         return True
+
+    def _breaker_for(self, live: LiveRoute, state: "RolloutState") -> Breaker | None:
+        """Return what watches the candidate: nothing where it does not serve, and a new one when it begins to."""
+        if not state.active or not state.exposure.weight_bp or live.trip is not None:
+            return None
+        breaker = live.breaker
+        if breaker is None or breaker.rollout != state.id:
+            breaker = Breaker(state, partial(self._take_back, live))
+        breaker.follow(state)
+        return breaker
+
+    def _take_back(self, live: LiveRoute, breaker: Breaker, reason: str) -> None:
+        """A breaker has tripped: the next request goes to stable; requests in flight end where they are."""
+        if breaker is not live.breaker:
+            return  # of requests in flight since before the candidate's traffic was taken away
+        name = live.route.name
+        standing = self.standings[name]
+        live.breaker = None
+        live.trip = Trip(name, standing.rollout_id, standing.exposure.id, reason)
+        self.standings[name] = Standing(live, standing.state, standing.tally)
+        self._on_trip(live.trip)
 
     def find(self, head: heads.RequestHead) -> Standing | None:
         """Return the standing of the Route that a request matches, or None."""

@@ -23,6 +23,7 @@ from router.gateway.mirror import expire_copies
 from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
 from router.gateway.table import LiveRoute, LiveTable
+from router.gateway.trips import TripFiles, Trips
 from router.gateway.waking import Waking
 from router.telemetry import logs
 from router.telemetry.metrics import METRICS, HistogramValue
@@ -84,6 +85,9 @@ class Worker:
         self._lag_counts = [0] * (len(lag.bounds) + 1)
         self._lag_sum = 0.0
         self._snapshots = Snapshots(Path(config.store.directory) / "states")
+        self._trip_files = TripFiles(Path(config.store.directory) / "states")
+        self._propagation = [0] * (len(METRICS["turnout_rollback_propagation_seconds"].bounds) + 1)
+        self._propagation_sum = 0.0
         self._log = logs.get("gateway")
         self._store_changes = logs.Changes()
 
@@ -107,15 +111,20 @@ class Worker:
             now=self.now,
             on_write=self._count_write,
         )
-        self.table = LiveTable({name: self._live(name) for name in self._config.routes}, time.time())
         self._follower = Follower(self._store, tuple(self._config.routes), self._adopt, self._note_store)
+        self._trips = Trips(self._store, self._trip_files, boot=self._boot, now_s=self.wall_s, take=self._follower.take)
+        lives = {name: self._live(name) for name in self._config.routes}
+        self.table = LiveTable(lives, time.time(), self._trips.open)
+        for trip in self._trips.restore(lives):
+            lives[trip.route].trip = trip
         await self._first_states()
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
-        for work in (self._follower.run(), self.recorder.run(), self.recorder.firsts.run(), self._beat()):
+        recording = (self.recorder.run(), self.recorder.firsts.run())
+        for work in (self._follower.run(), self._trips.run(), *recording, self._beat()):
             self._spawn(work)
 
     def _live(self, name: str) -> LiveRoute:
@@ -253,19 +262,29 @@ class Worker:
     def _adopt(self, state: "RolloutState") -> None:
         if state.id != self.table.standings[state.route].rollout_id:
             self.recorder.batch_counters(self.table)  # the table lets go of a rollout when the next one begins
+        weight_bp = self.table.standings[state.route].state.exposure.weight_bp
         if not self.table.adopt(state):
             self._log.error(
                 "state not applied: it names a variant that this configuration does not have",
                 route=state.route, stable=state.stable, candidate=state.candidate, revision=state.revision,
             )  # fmt: skip
             return
+        if self.table.lives[state.route].trip is None:
+            self._trips.settle(state.route)
         self._applied[state.route] = (state.revision, time.time())
+        if state.exposure.weight_bp < weight_bp:
+            self._count_rollback(max(0.0, time.time() - state.exposure.since_s))
         self._log.info(
             "routing by", route=state.route, revision=state.revision, phase=state.phase.value,
             weight_bp=state.exposure.weight_bp, mirror_bp=state.exposure.mirror_bp,
         )  # fmt: skip
         self._beat_now.set()
         self._spawn(self._save(state))
+
+    def _count_rollback(self, after_s: float) -> None:
+        bounds = METRICS["turnout_rollback_propagation_seconds"].bounds
+        self._propagation[bisect_left(bounds, after_s)] += 1
+        self._propagation_sum += after_s
 
     async def _save(self, state: "RolloutState") -> None:
         try:
@@ -316,6 +335,10 @@ class Worker:
             "turnout_loop_lag_seconds": {(): HistogramValue(tuple(self._lag_counts), self._lag_sum)},
             "turnout_store_writes_total": {(result,): number for result, number in self._writes.items()},
             "turnout_dropped_total": {("pair", reason): n for reason, n in self.recorder.drops.items()},
+            "turnout_decisions_total": {(kind, "breaker"): n for kind, n in self._trips.decided.items()},
+            "turnout_rollback_propagation_seconds": {
+                (): HistogramValue(tuple(self._propagation), self._propagation_sum)
+            },
             "turnout_build_info": {(version(), platform.python_version()): 1.0},
         }
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
@@ -324,12 +347,15 @@ class Worker:
             (result.value,): sum(live.rescues.results[result] for live in self.table.lives.values())
             for result in Result
         }
-        for name in ("requests_total", "request_seconds", "in_flight", "weight_ratio", "mirror_ratio", "pairs_total"):
+        for name in ("requests_total", "request_seconds", "in_flight", "pairs_total"):
+            found[f"turnout_{name}"] = {}
+        for name in ("weight_ratio", "mirror_ratio", "breaker_open"):
             found[f"turnout_{name}"] = {}
         for standing in self.table.standings.values():
             self._add_route(found, standing.live)
             name = standing.live.route.name
             found["turnout_weight_ratio"][name,] = standing.exposure.weight_bp / 10_000
+            found["turnout_breaker_open"][name,] = float(standing.tripped)
             found["turnout_mirror_ratio"][name,] = standing.exposure.mirror_bp / 10_000
         return found
 

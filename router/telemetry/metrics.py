@@ -69,6 +69,9 @@ _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _DELAY_BOUNDS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0)
 """From labels that follow their request at once to those that take as long as a rollout may."""
 
+_PROPAGATION_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+"""Around what is promised: 250 ms with the store's notices, 2 s by poll."""
+
 TABLE = (
     Metric(
         "turnout_requests_total", Kind.COUNTER,
@@ -90,6 +93,16 @@ TABLE = (
     Metric(
         "turnout_mirror_ratio", Kind.GAUGE,
         "Share of requests copied to the other variant; the largest of all workers.", ("route",), Merge.MAX,
+    ),
+    Metric(
+        "turnout_breaker_open", Kind.GAUGE,
+        "1 while a worker's breaker keeps the candidate's traffic away, before the whole fleet does; else 0.",
+        ("route",), Merge.MAX,
+    ),
+    Metric(
+        "turnout_rollback_propagation_seconds", Kind.HISTOGRAM,
+        "From the decision that lowered a candidate's weight to the moment a worker routes by it.",
+        bounds=_PROPAGATION_BOUNDS_S,
     ),
     Metric(
         "turnout_pairs_total", Kind.COUNTER,

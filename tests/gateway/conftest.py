@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.e2e.conftest import figure
 from tests.gateway.bench import Bench
+
+__all__ = ["bench", "figure", "full_port", "pytest_asyncio_loop_factories", "small_heap"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
