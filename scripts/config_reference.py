@@ -44,8 +44,6 @@ routes:
 - **Relative paths** start where the file is.
 - `overrides`, `tracing` and `tls` of a listener are not available yet and are refused, as are
   `pairs.payloads` and `pairs.redact`.
-- **Kept, but not acting yet:** `breaker` of a rollout is checked and kept; until it acts, a failing candidate is taken
-  back by the judge alone. `turnout serve` says so when it starts.
 """
 
 GATES = """\

@@ -36,10 +36,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run gateway, control and store. The store is an embedded Valkey unless store.url names another."""
     from router import app
 
-    checked = _load(config)
-    for note in not_acting(checked):
-        typer.echo(note, err=True)
-    app.serve(checked, say)
+    app.serve(_load(config), say)
 
 
 def gateway(config: Config = DEFAULT_CONFIG) -> None:
@@ -87,7 +84,7 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
 
     checked = _load(config)
     check_bind(checked)
-    for line in (*summary(config, checked), *not_acting(checked)):
+    for line in summary(config, checked):
         say(line)
 
 
@@ -127,15 +124,6 @@ def summary(path: Path, config: "TurnoutConfig") -> list[str]:
             f"variants {', '.join(route.variants)}, stable {route.stable}{plan}"
         )
     return lines
-
-
-def not_acting(config: "TurnoutConfig") -> list[str]:
-    """Return a note for each rollout block: what in it is checked and kept, yet changes nothing in this version."""
-    return [
-        f"note: rollout of {name}: the breaker is kept but does not act in this version: a failing candidate is taken "
-        "back by the judge"
-        for name in config.rollouts
-    ]
 
 
 def _count(number: int, thing: str) -> str:

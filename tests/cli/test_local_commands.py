@@ -91,19 +91,6 @@ def test_validate_sums_up_a_good_file(starter: Any) -> None:
     assert sorted(path.name for path in starter.home.iterdir()) == ["turnout.yaml"]
 
 
-def test_validate_says_what_does_not_act_yet(starter: Any) -> None:
-    """A rollout block gets a note that names what is kept without effect, so that nobody relies on it; else no note."""
-    assert "note:" not in turnout("validate", "--config", str(starter.config()))[1]
-    config = starter.config()
-    document = yaml.safe_load(config.read_text())
-    next(iter(document["routes"].values()))["rollout"] = {"candidate": "v2", "policy": "shadow"}
-    config.write_text(yaml.safe_dump(document))
-    status, shown, _ = turnout("validate", "--config", str(config))
-    assert status == 0
-    (note,) = [line for line in shown.splitlines() if line.startswith("note:")]
-    assert "breaker" in note
-
-
 def test_validate_reports_everything_that_is_wrong_at_once(starter: Any) -> None:
     """Exit 2; each finding names field, value and what was expected."""
     config = starter.config(gateway={"workers": "two", "prot": 1})
