@@ -9,7 +9,7 @@ either. docs/breaker.md has the whole rule and its figures.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from router.core.observations import FAILURES, Outcome
+from router.core.observations import FAILURES, LATE, Ending, Outcome
 from router.core.rollout import FULL_BP
 from router.core.traffic import NO_KEY, Role
 
@@ -30,8 +30,14 @@ ERRORS = 3
 """How many standard errors stable must be better by. Chosen: in an outage that half of all requests feel, a row of five
 and a window that looks bad come by chance every few seconds."""
 
-_FAILED = {Outcome.OK: False, Outcome.CLIENT_ERROR: False} | dict.fromkeys(FAILURES, True)
-"""Whether an outcome is a failure of its variant; what the gateway or the client gave up says nothing."""
+_FAILED: dict[Ending, bool] = {
+    Outcome.OK: False, Outcome.CLIENT_ERROR: False, **dict.fromkeys(FAILURES, True), LATE: True,
+}  # fmt: skip
+"""Whether an ending is a failure of its variant; what the gateway or the client gave up says nothing.
+
+A good answer that began too late is one in both: where rescue cuts the candidate, stable must not look better only
+because it is waited for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class Breaker:
 
     __slots__ = (
         "_at", "_candidate", "_cells", "_in_row", "_kinds", "_on_trip", "_row", "_row_since", "_size", "_spec",
-        "_stable_at", "_stable_failed", "_stable_failed_at", "_stable_seen", "_window", "alone", "rollout", "tripped",
+        "_stable_at", "_stable_failed", "_stable_failed_at", "_stable_fails", "_stable_seen", "_window", "alone",
+        "rollout", "tripped",
     )  # fmt: skip
 
     def __init__(self, state: "RolloutState", on_trip: "Callable[[Breaker, str], None]") -> None:
@@ -76,6 +83,8 @@ class Breaker:
         self._on_trip = on_trip
         self._stable_seen = 0
         self._stable_failed = 0
+        self._stable_fails = False
+        """Whether its last result was a failure."""
         self._kinds = [GOOD] * spec.window
         self._cells = [NO_KEY] * spec.window
         self._stable_at = [0] * spec.window
@@ -101,14 +110,14 @@ class Breaker:
 
     # -- what the request path says ---------------------------------------------------------------------------------
 
-    def live_ended(self, role: Role, outcome: Outcome, cell: int, copied: bool) -> None:  # noqa: FBT001 - hot path
-        """A live request has ended, of the affinity key in `cell`; `copied`: the other variant has got a copy."""
-        failed = _FAILED.get(outcome)
+    def live_ended(self, role: Role, ending: Ending, cell: int, waits: bool) -> None:  # noqa: FBT001 - hot path
+        """A live request has ended, of the affinity key in `cell`; `waits`: for the other variant, if it has failed."""
+        failed = _FAILED.get(ending)
         if failed is None:
             return
         if role is Role.STABLE:
             self.stable_ended(failed)
-        elif not (failed and copied):  # else the copy's end says what the failure counts
+        elif not (failed and waits):  # else `pair_ended` or `rescued` comes
             self.candidate_ended(failed, cell)
 
     def pair_ended(self, candidate: Outcome, stable: Outcome, cell: int) -> None:
@@ -122,11 +131,23 @@ class Breaker:
         else:
             self.stable_ended(stable_failed)
 
+    def rescued(self, failed: Outcome, stable: Outcome, cell: int) -> None:
+        """The rescue of a request that the candidate has failed has ended.
+
+        It is no witness against a candidate that was too slow: stable was asked later, and only stable was waited for.
+        """
+        stable_failed = _FAILED.get(stable)
+        if stable_failed is None or failed is Outcome.TIMEOUT:
+            self.candidate_ended(True, cell)  # noqa: FBT003 - hot path
+        else:
+            self.witnessed(stable_failed, RESCUE)
+
     # -- what counts ------------------------------------------------------------------------------------------------
 
     def stable_ended(self, failed: bool) -> None:  # noqa: FBT001 - hot path
         """Stable has ended a request or a copy."""
         self._stable_seen += 1
+        self._stable_fails = failed
         if failed:
             self._stable_failed += 1
 
@@ -201,11 +222,12 @@ class Breaker:
     def _is_better(self, since: tuple[int, int], failures: int, results: int) -> bool:
         """Whether stable failed less than half as often since then as the candidate, which failed so often of so many.
 
-        Where stable gets nothing at all there is nobody to compare with, and the candidate's failures are its own.
+        Where stable gets nothing but rescues there may be nobody to compare with: then the candidate's failures are its
+        own, unless stable failed in the last rescue.
         """
         seen, failed = self._stable_seen - since[0], self._stable_failed - since[1]
         if seen == 0 and self.alone:
-            return True
+            return not self._stable_fails
         return (self.alone or seen >= FEWEST) and 2 * failed * results < failures * seen
 
     def _is_beyond_chance(self, since: tuple[int, int], failures: int, results: int) -> bool:

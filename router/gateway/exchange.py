@@ -459,15 +459,16 @@ class Exchange:
         latency_ms = (self.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
         bucket = latency_bucket(latency_ms)
         self.variant.counts.end(outcome, latency_ms, bucket)
+        ending: Ending = LATE if self._late and outcome in _GOOD else outcome
         if self._tally is not None and self._arrivals is not None:
-            ending: Ending = LATE if self._late and outcome in _GOOD else outcome
             self._tally.end(self._arrivals, ending, bucket)
             if self._first is not None:
                 self._first.end(ending, bucket)
             if self.standing.first_failures and (ending == LATE or ending in COMPARED_FAILURES):
                 self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell)
         if self.standing.breaker is not None:
-            self.standing.breaker.live_ended(self.role, outcome, self.key_cell, self._copy_started)
+            waits = self._copy_started or self._rescue is not None
+            self.standing.breaker.live_ended(self.role, ending, self.key_cell, waits)
         if self.live_side is not None:
             self.live_side.end(outcome, latency_ms)
             if self._copy_started:
@@ -557,6 +558,10 @@ class Exchange:
     def _rescue_ended(self, outcome: Outcome) -> None:
         """Count how the rescue ended; `outcome` is of stable's part, an answer only if `_answer_started`."""
         self.standing.live.rescues.count(result_of(outcome, answered=self._answer_started))
+        if self.standing.breaker is not None and self._rescue is not None:
+            unknown = outcome.is_answer and not self._answer_started
+            stable = Outcome.SHED if unknown else outcome
+            self.standing.breaker.rescued(self._rescue.failed, stable, self.key_cell)
 
     # -- the copy ---------------------------------------------------------------------------------------------------
 
@@ -679,7 +684,7 @@ class Exchange:
         if copy.side.done:
             self._spare_body()
             if live_side.done:
-                if self.standing.breaker is not None and self.role is Role.CANDIDATE:
+                if self.standing.breaker is not None and self.role is Role.CANDIDATE:  # a rescue is witness enough
                     self.standing.breaker.pair_ended(live_side.outcome, copy.side.outcome, self.key_cell)
                 self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
                 self.worker.recorder.put(self, live_side, copy.side)

@@ -21,7 +21,7 @@ from router.core.config import GatewayConfig, Limits, StoreConfig, TurnoutConfig
 from router.core.decisions import Decision, SetExposure, Start
 from router.core.observations import Pair
 from router.core.ports import Comparator, ModelAdapter
-from router.core.rollout import RolloutState, Spec, Step, apply, idle_state
+from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, apply, idle_state
 from router.core.traffic import Match, Route, Variant
 from router.gateway.worker import Worker
 from router.store.codec import encode_state
@@ -32,6 +32,10 @@ from tests.gateway.upstreams import Script, Upstream, echo
 ROLLOUT = "abc.1"
 ADAPTERS: Mapping[str, ModelAdapter] = {"opaque": Opaque(), "open_inference": OpenInference()}
 COMPARATORS: Mapping[str, Comparator] = {"digest": Digest(), "label": Label()}
+
+
+PATIENT = BreakerSpec(consecutive=1_000_000, window=1_000, ratio_bp=FULL_BP, fleet="local")
+"""A breaker that trips in no test: those that are about it have one of their own."""
 
 
 async def until(condition: Callable[[], object], what: str, within_s: float = 3.0) -> float:
@@ -64,7 +68,7 @@ def started(weight_bp: int = 0, mirror_bp: int = 0, route: str = "r", epoch: int
     begin = Start(
         reason="test",
         rollout_id=ROLLOUT,
-        spec=Spec("v2", "canary"),
+        spec=Spec("v2", "canary", breaker=PATIENT),
         steps=(Step(weight_bp=weight_bp, mirror_bp=mirror_bp),),
     )
     return apply(replace(idle_state(route, "v1", 0.0), epoch=epoch), begin, 0.0)

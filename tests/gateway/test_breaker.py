@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.decisions import Pause, Resume, RollBack, SetExposure, Start
-from router.core.observations import DROPS, FAILURES, Outcome
+from router.core.observations import DROPS, FAILURES, LATE, Outcome
 from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, apply, idle_state
 from router.core.traffic import NO_KEY, Role
 from router.gateway.breaker import COPY, ERRORS, FEWEST, RESCUE, Breaker, Trip
@@ -232,7 +232,7 @@ def test_every_failure_of_the_variant_counts(outcome: Outcome) -> None:
     watched = Watched()
     for _ in range(5):
         watched.stable(9)
-        watched.breaker.live_ended(Role.CANDIDATE, outcome, NO_KEY, copied=False)
+        watched.breaker.live_ended(Role.CANDIDATE, outcome, NO_KEY, waits=False)
     assert len(watched.said) == 1
 
 
@@ -242,8 +242,8 @@ def test_what_the_gateway_or_the_client_gave_up_counts_nothing(outcome: Outcome)
     watched = Watched()
     watched.candidate(bad=4)
     for _ in range(100):
-        watched.breaker.live_ended(Role.CANDIDATE, outcome, NO_KEY, copied=False)
-        watched.breaker.live_ended(Role.STABLE, outcome, NO_KEY, copied=False)
+        watched.breaker.live_ended(Role.CANDIDATE, outcome, NO_KEY, waits=False)
+        watched.breaker.live_ended(Role.STABLE, outcome, NO_KEY, waits=False)
     assert watched.said == []
     watched.candidate(bad=1)
     assert len(watched.said) == 1
@@ -254,9 +254,9 @@ def test_a_clients_error_is_a_good_answer() -> None:
     watched = Watched()
     for _ in range(100):
         watched.candidate(bad=4)
-        watched.breaker.live_ended(Role.CANDIDATE, Outcome.CLIENT_ERROR, NO_KEY, copied=False)
+        watched.breaker.live_ended(Role.CANDIDATE, Outcome.CLIENT_ERROR, NO_KEY, waits=False)
         for _ in range(20):
-            watched.breaker.live_ended(Role.CANDIDATE, Outcome.CLIENT_ERROR, NO_KEY, copied=False)
+            watched.breaker.live_ended(Role.CANDIDATE, Outcome.CLIENT_ERROR, NO_KEY, waits=False)
     assert watched.said == []
 
 
@@ -264,7 +264,7 @@ def test_a_failure_waits_for_its_copy() -> None:
     """Counted when the pair has ended: by what stable did, or without a witness where the copy was given up."""
     watched = Watched()
     for _ in range(50):
-        watched.breaker.live_ended(Role.CANDIDATE, Outcome.RESET, NO_KEY, copied=True)
+        watched.breaker.live_ended(Role.CANDIDATE, Outcome.RESET, NO_KEY, waits=True)
     assert watched.said == []
     for _ in range(50):
         watched.breaker.pair_ended(Outcome.RESET, Outcome.TIMEOUT, NO_KEY)
@@ -275,6 +275,42 @@ def test_a_failure_waits_for_its_copy() -> None:
         watched.stable(9)
         watched.breaker.pair_ended(Outcome.RESET, Outcome.SHED, NO_KEY)
     assert len(watched.said) == 1
+
+
+def test_a_rescue_is_a_witness() -> None:
+    """If stable failed as well the request is left out; if nobody knows it counts without a witness."""
+    watched = Watched()
+    for _ in range(50):
+        watched.breaker.live_ended(Role.CANDIDATE, Outcome.RESET, NO_KEY, waits=True)
+        watched.breaker.rescued(Outcome.RESET, Outcome.HTTP_ERROR, NO_KEY)
+    for _ in range(50):
+        watched.breaker.rescued(Outcome.RESET, Outcome.CANCELLED, 7)
+    assert watched.said == []
+    for _ in range(3):
+        watched.breaker.rescued(Outcome.HTTP_ERROR, Outcome.OK, 7)
+    assert watched.said == []
+    watched.breaker.rescued(Outcome.CONNECT_FAILED, Outcome.CLIENT_ERROR, 7)
+    witnessed = "stable answered 4 of the same inputs (4 by rescue)"
+    assert watched.said == [f"5 failures of v2 in a row, {witnessed}, stable failed 0 of 4 others meanwhile"]
+
+
+def test_a_slowness_that_both_share_trips_nothing() -> None:
+    """The candidate is cut and rescued by a stable that is waited for; stable's own good answers are late too."""
+    watched = Watched()
+    for _ in range(200):
+        for _ in range(9):
+            watched.breaker.live_ended(Role.STABLE, LATE, NO_KEY, waits=False)
+        watched.breaker.rescued(Outcome.TIMEOUT, Outcome.OK, NO_KEY)
+    assert watched.said == []
+
+
+def test_a_slowness_of_the_candidate_alone_trips_it() -> None:
+    """Cut and rescued five times, while stable answers others in time."""
+    watched = Watched()
+    for _ in range(5):
+        watched.stable(9)
+        watched.breaker.rescued(Outcome.TIMEOUT, Outcome.OK, NO_KEY)
+    assert watched.said == ["5 failures of v2 in a row, stable failed 0 of 36 others meanwhile"]
 
 
 # -- outages that both share ------------------------------------------------------------------------------------------
@@ -291,7 +327,7 @@ def test_a_shared_outage_trips_nothing(weight_bp: int, copies: bool) -> None:  #
             bad = Outcome.HTTP_ERROR if number < 1_000 else Outcome.OK
             turn = (number + outage) % every  # outages begin with every turn, the candidate's too
             role = Role.CANDIDATE if (turn == 0) is (weight_bp <= 5_000) else Role.STABLE
-            watched.breaker.live_ended(role, bad, NO_KEY, copied=copies and role is Role.CANDIDATE)
+            watched.breaker.live_ended(role, bad, NO_KEY, waits=copies and role is Role.CANDIDATE)
             if copies and role is Role.CANDIDATE:
                 watched.breaker.pair_ended(bad, bad, NO_KEY)
     assert watched.said == []

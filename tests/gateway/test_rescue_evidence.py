@@ -11,13 +11,13 @@ from router.core.rollout import GateSpec, Spec
 from router.core.traffic import AffinityKind, AffinitySource, RescueSpec, Role
 from router.gateway.rescue import FEWEST, WINDOW, Rescues
 from tests.analysis.ledger import Ledger
-from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, started, until
+from tests.gateway.bench import PATIENT, ROLLOUT, Bench, Gateway, route_of, started, until
 from tests.gateway.clients import request
 from tests.gateway.test_rescue import OOPS, trial
 from tests.gateway.upstreams import Script, Upstream, Visit, answering, ok
 
 BY_USER = (AffinitySource(AffinityKind.HEADER, "x-user"),)
-STRICT = Spec("v2", "canary", gates=(GateSpec("errors", "error_rate", max_increase=0.0),))
+STRICT = Spec("v2", "canary", gates=(GateSpec("errors", "error_rate", max_increase=0.0),), breaker=PATIENT)
 
 
 async def evidence(gateway: Gateway, *metrics: str) -> Mapping[tuple[str, str, str], int]:

@@ -140,6 +140,31 @@ async def test_copies_are_witnesses(bench: Bench) -> None:
         assert trip is None or "stable answered the same inputs (5 by copies)" in trip.reason
 
 
+@pytest.mark.parametrize("mirror_bp", [0, FULL_BP])
+async def test_rescues_are_witnesses(bench: Bench, mirror_bp: int) -> None:
+    """No client sees an error, and the fifth rescue trips it; a request that is copied too counts once."""
+    stable, candidate = await bench.upstream(echo), await bench.upstream(FAILS)
+    gateway = await bench.gateway(route_of(stable, candidate), states=[serving(mirror_bp=mirror_bp, fleet="local")])
+    client = await bench.client()
+    for number in range(6):
+        assert weight_bp(gateway) == (FULL_BP if number < 5 else 0)
+        assert (await client.ask("POST", "/", b"x")).status == 200
+    trip = gateway.worker.table.lives["r"].trip
+    assert trip is not None
+    assert trip.reason == "5 failures of v2 in a row, stable answered the same inputs (5 by rescue)"
+
+
+async def test_a_dead_stable_is_no_witness(bench: Bench) -> None:
+    """Both fail everything: no rescue succeeds, and nothing trips."""
+    gateway = await bench.gateway(
+        route_of(await bench.upstream(FAILS), await bench.upstream(FAILS)), states=[serving(fleet="local")]
+    )
+    client = await bench.client()
+    for _ in range(50):
+        assert (await client.ask("POST", "/", b"x")).status == 500
+    assert weight_bp(gateway) == FULL_BP
+
+
 async def test_one_user_with_bad_requests_trips_nothing(bench: Bench) -> None:
     """A hundred failures of one affinity key, at 100 % with nobody to compare with."""
     gateway = await broken(bench, serving(), affinity=(AffinitySource(AffinityKind.HEADER, "x-user-id"),))
