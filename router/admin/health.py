@@ -8,7 +8,7 @@ from fastapi import Response
 from router.admin import schemas as s
 from router.admin.problems import ProblemError
 from router.admin.services import Services
-from router.control.replicas import GATEWAY, is_live
+from router.control.replicas import GATEWAY
 from router.core.rollout import FULL_BP
 from router.telemetry.metrics import CONTENT_TYPE, Snapshot, render
 
@@ -42,10 +42,11 @@ class HealthEndpoints:
 
     def _snapshot(self) -> Snapshot:
         """Return what the loop saw last; a scrape asks the store nothing."""
-        control, now_s = self._services.control, self._services.now_s()
+        control = self._services.control
         feedback = control.feedback
         view = control.view
-        live = [is_live(one, now_s) for one in view.heartbeats if one.kind == GATEWAY]
+        known = sum(one.kind == GATEWAY for one in view.heartbeats)
+        live = len(control.replicas("", view.heartbeats))
         states = view.states.items()
         return {
             "turnout_weight_ratio": {(name,): state.exposure.weight_bp / FULL_BP for name, state in states},
@@ -53,7 +54,7 @@ class HealthEndpoints:
             "turnout_store_up": {(): float(control.store_up)},
             "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
             "turnout_webhooks_total": {key: float(number) for key, number in control.states.webhooks.counts.items()},
-            "turnout_replicas": {("live",): float(sum(live)), ("silent",): float(len(live) - sum(live))},
+            "turnout_replicas": {("live",): float(live), ("silent",): float(known - live)},
             "turnout_feedback_total": {(result,): float(number) for result, number in feedback.results.items()},
             "turnout_feedback_waiting": {(): float(feedback.waiting)},
             "turnout_feedback_delay_seconds": {(): feedback.delays},

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from router.admin.schemas import RolloutView
 from router.admin.views import rollout_view
 from router.control.loop import ControlLoop
-from router.control.replicas import replicas_of
 from router.core.config import TurnoutConfig
 from router.core.decisions import Judgement
 from router.core.errors import StoreUnavailableError
@@ -46,4 +45,4 @@ class Services:
     def shown(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> RolloutView:
         """Return where a rollout stands and what control makes of it."""
         waits_for = self.control.outlook(state, judgement, heartbeats).waits_for
-        return rollout_view(state, judgement, waits_for, replicas_of(state.route, heartbeats, self.now_s()))
+        return rollout_view(state, judgement, waits_for, self.control.replicas(state.route, heartbeats))

@@ -1,6 +1,6 @@
 """The control loop: once a second and on every notice it looks at all Routes and does what is due.
 
-In each turn: give a sign of life, read all states, take or renew the lease. The holder of the lease then fences
+In each turn: read all states, give a sign of life, take or renew the lease. The holder of the lease then fences
 (writes its epoch into every stored state), notes which `rollout:` blocks of the file are due, and decides for each
 rollout under way: judge, propose, guard, apply, compare-and-set. What to do is said by pure functions; this file
 carries it out.
@@ -23,8 +23,9 @@ from router.control.feedback import Feedback
 from router.control.lease import Lease
 from router.control.probe import Prober
 from router.control.ramp import Facts, Outlook, lagging_of, next_move, propose
-from router.control.replicas import CONTROL, replicas_of
+from router.control.replicas import CONTROL, Pulses, Replica, replicas_of
 from router.control.states import States
+from router.control.watches import Watches
 from router.control.webhooks import GatewayDecisions, Webhooks
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, Outside, guard
@@ -110,7 +111,11 @@ class ControlLoop:
         self._due_event = asyncio.Event()
         self._blocks: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
-        self.states = States(store, config.routes, now_s, config.freeze, webhooks)
+        self._watches = Watches(monotonic, now_s)
+        self._pulses = Pulses()
+        self.states = States(
+            store, config.routes, now_s, freeze=config.freeze, webhooks=webhooks, watches=self._watches
+        )
         self.states.webhooks.gates.on_answer = self._wake.set
         self._gateways = GatewayDecisions(store, self.states.webhooks)
         self.commands = Commands(
@@ -130,6 +135,10 @@ class ControlLoop:
     def silent_s(self) -> float:
         """Seconds since the last turn ended; grows only if the loop hangs or does not run."""
         return self._monotonic() - self.turned_at_s
+
+    def replicas(self, route: str, heartbeats: Sequence[Heartbeat]) -> Sequence[Replica]:
+        """Return the live gateway workers, by what this process has seen of their heartbeats until now."""
+        return replicas_of(route, heartbeats, self._pulses.live(heartbeats, self._monotonic()))
 
     async def run(self) -> None:
         """Turn until cancelled; then give the lease back.
@@ -155,6 +164,7 @@ class ControlLoop:
             await self._turn()
         except StoreUnavailableError as error:
             self._arrived.clear()  # what happened meanwhile is not known, so it was not silence
+            self._pulses.forget()
             self._store_is(up=False, why=str(error))
         except StaleEpochError as error:
             self._lease.lose(str(error))
@@ -171,9 +181,11 @@ class ControlLoop:
         await asyncio.gather(*(self._start_block(route, epoch) for route, epoch in due.items()))
 
     async def _turn(self) -> None:
-        await self._beat()
         stored = await self.states.stored()
         self._heartbeats = heartbeats = await self._store.heartbeats()
+        seen = [self.states.or_idle(name, stored.get(name)) for name in self._config.routes]
+        self._watches.look(seen, heartbeats)
+        await self._beat()  # after the look, so that it tells what was measured to whoever comes after us
         epoch = await self._lease.renew(max((state.epoch for state in stored.values()), default=0))
         if epoch is None:
             self._blocks.clear()
@@ -288,7 +300,7 @@ class ControlLoop:
     def _facts(self, state: RolloutState, heartbeats: Sequence[Heartbeat]) -> Facts:
         key, since = self._arrived.get(state.route, ((), 0.0))
         idle_s = self._monotonic() - since if key[:2] == (state.id, state.revision) else 0.0
-        replicas = replicas_of(state.route, heartbeats, self._now_s())
+        replicas = self.replicas(state.route, heartbeats)
         return Facts(idle_s, lagging_of(state, replicas, heartbeats))
 
     def _ratios_of(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
@@ -335,7 +347,7 @@ class ControlLoop:
     async def _beat(self) -> None:
         heartbeat = Heartbeat(
             boot=self._boot, kind=CONTROL, host=socket.gethostname(), pid=os.getpid(), at_s=self._now_s(),
-            config_digest=self._config.digest, applied={},
+            config_digest=self._config.digest, applied={}, watched=self._watches.told(),
         )  # fmt: skip
         await self._store.beat(heartbeat)
 
@@ -368,8 +380,7 @@ class ControlLoop:
     async def _leave(self) -> None:
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
-                await self._lease.release()
-                await self._store.forget(self._boot)
+                await self._lease.release()  # the heartbeat stays: it tells the next process what was measured
 
     def _store_is(self, *, up: bool, why: str = "") -> None:
         self.store_up = up

@@ -68,7 +68,8 @@ def propose(policy: RolloutPolicy, state: RolloutState, judgement: Judgement, fa
     spec = state.spec
     if spec is None or state.phase is not Phase.PROGRESSING:
         return Hold(reason=PAUSED)
-    if now_s - state.started_s >= spec.max_duration_s and not judgement.promote:
+    running_s = now_s - state.started_s if judgement.running_s is None else judgement.running_s
+    if running_s >= spec.max_duration_s and not judgement.promote:
         reason = f"inconclusive after {span(spec.max_duration_s)} (max_duration): {judgement.reason}"
         return _stopped(spec.on_inconclusive, reason)
     step = state.steps[state.step]

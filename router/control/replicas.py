@@ -1,6 +1,6 @@
-"""Which gateway workers are alive, and which revision each has applied. Pure."""
+"""Which gateway workers are alive, and which revision each has applied."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from router.core.ports import Heartbeat
@@ -28,16 +28,38 @@ class Replica:
     seen_at_s: float
 
 
-def is_live(heartbeat: Heartbeat, now_s: float) -> bool:
-    """Return whether this process has given a sign of life lately. The clocks of the machines may differ by seconds."""
-    return now_s - heartbeat.at_s <= LIVE_S
+class Pulses:
+    """Tells the living from the silent by when their heartbeats were seen to change, not by what their clocks say.
+
+    So a process whose wall clock is an hour off, or steps, is as alive as it beats. One that is seen for the first time
+    counts as alive for LIVE_S: a ramp that waits for the dead is late, one that does not wait for the living is wrong.
+    """
+
+    def __init__(self) -> None:
+        self._beats: dict[str, tuple[float, float]] = {}
+        """By boot: the beat seen last, and the second of our monotonic clock at which it was new."""
+
+    def __repr__(self) -> str:
+        return f"<Pulses of {len(self._beats)} processes>"
+
+    def live(self, heartbeats: Iterable[Heartbeat], now: float) -> Collection[str]:
+        """Return the boots of the living among all recorded processes, at the second `now` of a monotonic clock."""
+        before, self._beats = self._beats, {}
+        for one in heartbeats:
+            known = before.get(one.boot)
+            self._beats[one.boot] = known if known is not None and known[0] == one.at_s else (one.at_s, now)
+        return {boot for boot, (_, at) in self._beats.items() if now - at <= LIVE_S}
+
+    def forget(self) -> None:
+        """Begin anew: what happened since the last look cannot be known."""
+        self._beats.clear()
 
 
-def replicas_of(route: str, heartbeats: Iterable[Heartbeat], now_s: float) -> Sequence[Replica]:
-    """Return the live gateway workers in the order of `heartbeats`."""
+def replicas_of(route: str, heartbeats: Iterable[Heartbeat], live: Collection[str]) -> Sequence[Replica]:
+    """Return the gateway workers among `live` boots, in the order of `heartbeats`."""
     found = []
     for one in heartbeats:
-        if one.kind == GATEWAY and is_live(one, now_s):
+        if one.kind == GATEWAY and one.boot in live:
             revision, applied_at_s = one.applied.get(route, (0, 0.0))
             found.append(Replica(one.boot, one.host, one.pid, revision, applied_at_s, one.at_s))
     return found

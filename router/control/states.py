@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from router.analysis.evidence import Evidence, count_only
 from router.analysis.judge import Case, judge, measure_of_ratios
 from router.analysis.measures import Measure
+from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
 from router.core.decisions import Judgement, Outside
 from router.core.errors import StoreUnavailableError
@@ -20,22 +22,26 @@ from router.telemetry import logs
 class States:
     """Reads and writes states for the loop and for operators, counts the decisions that were written and tells of them.
 
-    `decided` counts by (kind of decision, kind of actor) since this process began.
+    `decided` counts by (kind of decision, kind of actor) since this process began. `watches` measures
+    how long what is read and written lasts; None where nobody does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything it touches is handed in
         self,
         store: Store,
         routes: Mapping[str, Route],
         now_s: Callable[[], float],
+        *,
         freeze: Mapping[str, Sequence[FreezeWindow]] | None = None,
         webhooks: Webhooks | None = None,
+        watches: Watches | None = None,
     ) -> None:
         self._store = store
         self._routes = routes
         self._freeze = freeze or {}
         self._log = logs.get("states")
         self.webhooks = webhooks or no_webhooks()
+        self._watches = watches
         self.now_s = now_s
         self.decided: Counter[tuple[str, str]] = Counter()
 
@@ -69,7 +75,11 @@ class States:
     ) -> Judgement:
         """Return what this evidence says; `ratios` and `detail` as `router.analysis.judge.judge` takes them."""
         case = self._case(state)
-        return count_only(evidence, state.exposure) if case is None else judge(case, evidence, ratios, detail=detail)
+        if case is None:
+            return count_only(evidence, state.exposure)
+        judged = judge(case, evidence, ratios, detail=detail)
+        ages = self._watches.ages(state) if self._watches is not None else None
+        return judged if ages is None else replace(judged, exposed_s=ages.exposed_s, running_s=ages.running_s)
 
     def ratios(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
         """Return what this evidence says of precision and f1, for `judgement`."""
@@ -109,6 +119,8 @@ class States:
         """
         if not await self._store.compare_and_set(move.state, before.revision, move.record):
             return False
+        if self._watches is not None:
+            self._watches.look([move.state])
         record = move.record
         if record is not None:
             self.webhooks.tell(record, move.state)

@@ -103,7 +103,9 @@ class Judgement:
     `harm` says why there is too much evidence of harm to go on to the next step, though not enough to roll back; None
     when there is not. `log_e` is the logarithm of the weighted average of evidence of harm over all enforced gates,
     `rollback` from `rollback_at` on. `formula` names the version of the formulas, empty when nothing was judged.
-    `thresholds` are stable's latency quantiles until now, for the exposure that opens next.
+    `thresholds` are stable's latency quantiles until now, for the exposure that opens next. `exposed_s` and `running_s`
+    say how long the present exposure and the rollout have lasted, by clocks that never jump; None where nobody has
+    measured, then the state's wall-clock seconds are all there is.
     """
 
     rollback: bool = False
@@ -117,6 +119,8 @@ class Judgement:
     counts: Counts = Counts()
     gates: tuple[GateResult, ...] = ()
     thresholds: tuple[tuple[str, float], ...] = ()
+    exposed_s: float | None = None
+    running_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,7 +358,7 @@ def all_waits(judgement: Judgement, state: "RolloutState", now_s: float) -> "Ite
         return  # whether the move is possible at all is for TRANSITIONS to say
     step = state.steps[state.step]
     counts = judgement.counts
-    baked_s = now_s - state.exposure.since_s
+    baked_s = now_s - state.exposure.since_s if judgement.exposed_s is None else judgement.exposed_s
     if judgement.invalid:
         yield f"the evidence is not valid: {judgement.invalid}"
     if judgement.harm:

@@ -5,7 +5,7 @@ ports are small so that each process depends only on what it uses; `router.testi
 implementation to the same contract.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -86,10 +86,25 @@ class Comparator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """What a control process has measured of one Route by its monotonic clock.
+
+    The exposure with the id `exposure` has lasted `exposed_s`; the rollout whose state says `started_s` (here a name,
+    not a time) has run for `running_s`.
+    """
+
+    exposure: int
+    exposed_s: float
+    started_s: float
+    running_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Sign of life of one process. `boot` names one process start and is never reused.
 
-    `applied` maps a Route to the revision this process acts by and the wall-clock second it took effect.
+    `applied` maps a Route to the revision this process acts by and the wall-clock second it took effect; `watched` is
+    what a control process has measured.
     """
 
     boot: str
@@ -99,6 +114,7 @@ class Heartbeat:
     at_s: float
     config_digest: str
     applied: "Mapping[str, tuple[int, float]]"
+    watched: "Mapping[str, Watched]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import orjson
 
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement, Verdict
-from router.core.ports import Heartbeat, Notice
+from router.core.ports import Heartbeat, Notice, Watched
 from router.core.rollout import FULL_BP
 from router.store import fields as f
 from router.store.fields import Fields, UnreadableRecordError
@@ -101,6 +101,8 @@ def _judgement_to_json(judgement: Judgement) -> dict[str, object]:
         },
         "gates": [_gate_to_json(gate) for gate in judgement.gates],
         "thresholds": judgement.thresholds,
+        "exposed_s": judgement.exposed_s,
+        "running_s": judgement.running_s,
     }
 
 
@@ -122,6 +124,8 @@ def _judgement(record: Fields) -> Judgement:
         ),
         gates=tuple(_gate(gate) for gate in record.records("gates")),
         thresholds=f.named_numbers(record, "thresholds"),
+        exposed_s=record.number_or_none("exposed_s"),
+        running_s=record.number_or_none("running_s"),
     )
 
 
@@ -174,18 +178,22 @@ def _count(value: object, where: str) -> tuple[str, int]:
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
     """Return the record of one sign of life."""
-    return orjson.dumps(
-        {
-            "v": VERSION,
-            "boot": heartbeat.boot,
-            "kind": heartbeat.kind,
-            "host": heartbeat.host,
-            "pid": heartbeat.pid,
-            "at_s": heartbeat.at_s,
-            "config_digest": heartbeat.config_digest,
-            "applied": dict(heartbeat.applied),
+    record: dict[str, object] = {
+        "v": VERSION,
+        "boot": heartbeat.boot,
+        "kind": heartbeat.kind,
+        "host": heartbeat.host,
+        "pid": heartbeat.pid,
+        "at_s": heartbeat.at_s,
+        "config_digest": heartbeat.config_digest,
+        "applied": dict(heartbeat.applied),
+    }
+    if heartbeat.watched:  # of control only
+        record["watched"] = {
+            route: [one.exposure, one.exposed_s, one.started_s, one.running_s]
+            for route, one in heartbeat.watched.items()
         }
-    )
+    return orjson.dumps(record)
 
 
 def decode_heartbeat(raw: bytes | str) -> Heartbeat:
@@ -200,7 +208,19 @@ def decode_heartbeat(raw: bytes | str) -> Heartbeat:
         at_s=record.number("at_s"),
         config_digest=record.text("config_digest"),
         applied=_applied(applied.values, applied.where),
+        watched=_watched(record),
     )
+
+
+def _watched(record: Fields) -> dict[str, Watched]:
+    if "watched" not in record.values:
+        return {}
+    where = record.at("watched")
+    rows = {route: f.row(value, where, 4) for route, value in record.record("watched").values.items()}
+    return {
+        route: Watched(f.whole(row[0], where), *(f.number(value, where) for value in row[1:4]))
+        for route, row in rows.items()
+    }
 
 
 def _applied(values: Mapping[str, object], where: str) -> dict[str, tuple[int, float]]:

@@ -23,9 +23,12 @@ async def test_metrics_show_what_the_loop_saw_last(desk: Desk) -> None:
     """Shares, decisions by kind and actor, replicas by state, and whether the store is up."""
     await desk.start()
     await desk.client.patch(ROLLOUT, json={"weight": "25%", "mirror": "5%"})
-    now_s = desk.clock.now_s
-    for boot, at_s in (("g1", now_s), ("g2", now_s - 60)):
-        await desk.store.beat(Heartbeat(boot, "gateway", "host", 1, at_s, "", {}))
+    for boots in (("g1", "g2"), ("g1",)):
+        for boot in boots:
+            await desk.store.beat(Heartbeat(boot, "gateway", "host", 1, desk.clock.now_s, "", {}))
+        await desk.control.turn()
+        desk.clock.advance(5.1)
+    await desk.store.beat(Heartbeat("g1", "gateway", "host", 1, desk.clock.now_s, "", {}))
     await desk.control.turn()
     answer = await desk.client.get("/metrics")
     assert answer.headers["content-type"] == CONTENT_TYPE

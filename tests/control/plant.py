@@ -55,12 +55,12 @@ class Plant:
 
     def __post_init__(self) -> None:
         self.store = self.new_store()
-        self.states = States(self.store, self.config.routes, self.clock, self.config.freeze)
+        self.states = States(self.store, self.config.routes, self.clock, freeze=self.config.freeze)
         self.commands = self.commands_on(self.store)
 
     def commands_on(self, store: Store) -> Commands:
         """Return the operators' commands of another process, with its own client of the store."""
-        states = States(store, self.config.routes, self.clock, self.config.freeze)
+        states = States(store, self.config.routes, self.clock, freeze=self.config.freeze)
         return Commands(states, self.config.routes, self.policies, self.prober, block_hash)
 
     def loop(

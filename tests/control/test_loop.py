@@ -296,12 +296,12 @@ async def test_a_notice_wakes_the_loop_before_its_time(plant: Plant) -> None:
 
 
 async def test_a_running_loop_starts_blocks_and_leaves_nothing_behind(plant: Plant) -> None:
-    """Cancelled, it gives the lease back and is no longer listed."""
+    """Cancelled, it gives the lease back; its heartbeat stays, for it tells the next one what was measured."""
     loop = plant.loop(blocks={"digits": CANARY}, interval_s=0.05)
     running = asyncio.create_task(loop.run())
     await until(lambda: "digits" in loop.view.states)
     await end(running)
-    assert await plant.store.heartbeats() == []
+    assert [sorted(one.watched) for one in await plant.store.heartbeats()] == [["digits", "opaque"]]
     assert await plant.store.acquire_lease("next", 5, 0) is not None
 
 

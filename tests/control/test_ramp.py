@@ -7,7 +7,7 @@ import pytest
 from router.control.commands import Change, RefusedError
 from router.control.loop import ControlLoop
 from router.control.ramp import Facts, lagging_of, propose
-from router.control.replicas import GATEWAY, replicas_of
+from router.control.replicas import GATEWAY, LIVE_S, Pulses, replicas_of
 from router.control.states import States
 from router.core.config import PairsConfig
 from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
@@ -97,16 +97,20 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
     state = await begun(plant)
     now_s = plant.clock()
     beats = [
-        Heartbeat(boot, GATEWAY, "host", 1, now_s - age_s, "same", {"digits": (revision, now_s)})
-        for boot, revision, age_s in (("a", state.revision, 0.0), ("b", state.revision - 1, 1.0), ("c", 0, 60.0))
+        Heartbeat(boot, GATEWAY, "host", 1, now_s, "same", {"digits": (revision, now_s)})
+        for boot, revision in (("a", state.revision), ("b", state.revision - 1), ("c", 0))
     ]
-    lagging = lagging_of(state, replicas_of("digits", beats, now_s), beats)
+    pulses = Pulses()
+    pulses.live(beats, now=0.0)
+    beats[:2] = [replace(one, at_s=one.at_s + 1.0) for one in beats[:2]]
+    live = pulses.live(beats, now=LIVE_S + 0.1)  # of c nothing new has come
+    lagging = lagging_of(state, replicas_of("digits", beats, live), beats)
     assert lagging == f"waits until all replicas route by revision {state.revision}: b not yet"
     assert proposed(plant, state, facts=Facts(lagging=lagging)) == Hold(reason=lagging)
     beats[1] = replace(beats[1], applied={"digits": (state.revision, now_s)})
-    assert lagging_of(state, replicas_of("digits", beats, now_s), beats) is None
+    assert lagging_of(state, replicas_of("digits", beats, live), beats) is None
     beats[1] = replace(beats[1], config_digest="other")
-    assert "same configuration" in str(lagging_of(state, replicas_of("digits", beats, now_s), beats))
+    assert "same configuration" in str(lagging_of(state, replicas_of("digits", beats, live), beats))
 
 
 @pytest.mark.parametrize(
