@@ -1,16 +1,14 @@
 """Gateway workers that are stopped: the ramp waits for them, and what they wake up to is the present state."""
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
 from router.control.replicas import LIVE_S
 from router.gateway.waking import SLEPT_S
+from tests.chaos.fleet import stopped
 from tests.e2e.harness import Admin, Turnouts, config_for
 from tests.e2e.load import Load, eventually
 from tests.e2e.model_server import BODY, INFER, ModelServer
@@ -19,16 +17,6 @@ from tests.e2e.wire import Line, request
 FULL = {"candidate": "v2", "policy": "blue_green", "steps": [{"weight": "100%", "bake": "1h"}]}
 ASLEEP_S = SLEPT_S + 0.5
 ASK = request("POST", INFER, BODY)
-
-
-@asynccontextmanager
-async def stopped(pid: int) -> AsyncIterator[None]:
-    """Keep a process from running for the duration of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def test_cl9_a_worker_that_slept_reads_the_state_before_its_first_routed_request(
