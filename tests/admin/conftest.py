@@ -26,7 +26,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         url = request.getfixturevalue("valkey")
         with redis.Redis.from_url(url) as admin:
             admin.flushall()
-        made = RedisStore(url)
+        made = RedisStore(url, timeout_s=5.0)
     yield made
     await made.close()
 

@@ -40,7 +40,7 @@ class Live:
 @asynccontextmanager
 async def live(url: str, settings: TurnoutConfig, boot: str, token: str = "") -> AsyncIterator[Live]:
     """Run loop and server until the test is done; nothing is left behind."""
-    store = RedisStore(url)
+    store = RedisStore(url, timeout_s=5.0)
     loop = ControlLoop(
         config=settings, store=store, policies=load_policies(), prober=probe, boot=boot,
         now_s=time.time, monotonic=time.monotonic,

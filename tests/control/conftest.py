@@ -37,7 +37,7 @@ async def plant(kind_of_store: str, request: pytest.FixtureRequest) -> AsyncIter
             admin.flushall()
 
     def new_store() -> Store:
-        made.append(RedisStore(url) if url else MemoryStore(server))
+        made.append(RedisStore(url, timeout_s=5.0) if url else MemoryStore(server))
         return made[-1]
 
     routes = {"digits": route_named("digits"), "opaque": route_named("opaque", mirror_safe=False)}

@@ -180,7 +180,7 @@ async def test_cl7_laws_hold_on_a_real_server(valkey: str, figure: Callable[[str
     """Three at a time, as they come, on Valkey: operators, two controls, leaders that change, replies that are lost."""
     dice = random.Random(7)
     routes = {ROUTE: route_named(ROUTE)}
-    stores = [LossyRedisStore(valkey) for _ in range(4)]
+    stores = [LossyRedisStore(valkey, timeout_s=5.0) for _ in range(4)]
     await stores[0]._connections.ask("FLUSHALL")  # noqa: SLF001 - other tests of this package use the same server
     clock, policies = ManualClock(1_800_000_000.0), load_policies()
     loops = [

@@ -186,7 +186,7 @@ def control_config(stable: ModelServer, candidate: ModelServer, url: str) -> dic
 
 async def written(url: str, rollout: str) -> list[dict[str, Any]]:
     """Write pairs as a gateway does, and return their labels."""
-    store = RedisStore(url)
+    store = RedisStore(url, timeout_s=5.0)
     for sequence in range(PAIRS // 250):
         pairs = [_pair(rollout, number) for number in range(250 * sequence, 250 * (sequence + 1))]
         batch = RecordBatch(ROUTE, rollout, "g1", sequence + 1, len(pairs), encode_pairs(pairs), {})

@@ -72,7 +72,7 @@ async def scripted(reply: bytes) -> AsyncIterator[str]:
 @pytest.fixture
 async def store(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
     """A client of a Valkey of this test's own."""
-    client = RedisStore(valkey.url)
+    client = RedisStore(valkey.url, timeout_s=5.0)
     yield client
     await client.close()
 
