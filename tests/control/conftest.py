@@ -12,6 +12,9 @@ from router.store.redis import RedisStore
 from router.testing import MemoryServer, MemoryStore
 from tests.control.plant import Plant, route_named
 
+PATIENT_S = 5.0
+"""How late a store may be here: these tests are about decisions, and a busy machine may take more than 0.25 s."""
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -37,7 +40,7 @@ async def plant(kind_of_store: str, request: pytest.FixtureRequest) -> AsyncIter
             admin.flushall()
 
     def new_store() -> Store:
-        made.append(RedisStore(url, timeout_s=5.0) if url else MemoryStore(server))
+        made.append(RedisStore(url, timeout_s=PATIENT_S, connect_s=PATIENT_S) if url else MemoryStore(server))
         return made[-1]
 
     routes = {"digits": route_named("digits"), "opaque": route_named("opaque", mirror_safe=False)}
