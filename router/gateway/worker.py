@@ -26,7 +26,7 @@ from router.gateway.table import LiveRoute, LiveTable
 from router.gateway.trips import TripFiles, Trips
 from router.gateway.waking import Waking
 from router.telemetry import logs
-from router.telemetry.metrics import METRICS, HistogramValue
+from router.telemetry.metrics import METRICS, Histogram, HistogramValue
 
 if TYPE_CHECKING:
     import socket
@@ -80,14 +80,10 @@ class Worker:
         self._beat_now = asyncio.Event()
         self._store_up = False
         self._writes: dict[str, int] = {"ok": 0, "failed": 0}
-        lag = METRICS["turnout_loop_lag_seconds"]
-        self._lag_bounds = lag.bounds
-        self._lag_counts = [0] * (len(lag.bounds) + 1)
-        self._lag_sum = 0.0
+        self._lag = Histogram("turnout_loop_lag_seconds")
+        self._propagation = Histogram("turnout_rollback_propagation_seconds")
         self._snapshots = Snapshots(Path(config.store.directory) / "states")
         self._trip_files = TripFiles(Path(config.store.directory) / "states")
-        self._propagation = [0] * (len(METRICS["turnout_rollback_propagation_seconds"].bounds) + 1)
-        self._propagation_sum = 0.0
         self._log = logs.get("gateway")
         self._store_changes = logs.Changes()
 
@@ -237,8 +233,7 @@ class Worker:
     def _tick(self) -> None:
         now = self._loop.time()
         lag_s = max(0.0, now - self._next_tick)
-        self._lag_counts[bisect_left(self._lag_bounds, lag_s)] += 1
-        self._lag_sum += lag_s
+        self._lag.observe(lag_s)
         # First, so that a mistake below costs its own work and not the worker's clock.
         self._next_tick = max(self._next_tick + TICK_S, now)
         self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
@@ -273,18 +268,13 @@ class Worker:
             self._trips.settle(state.route)
         self._applied[state.route] = (state.revision, time.time())
         if state.exposure.weight_bp < weight_bp:
-            self._count_rollback(max(0.0, time.time() - state.exposure.since_s))
+            self._propagation.observe(max(0.0, time.time() - state.exposure.since_s))
         self._log.info(
             "routing by", route=state.route, revision=state.revision, phase=state.phase.value,
             weight_bp=state.exposure.weight_bp, mirror_bp=state.exposure.mirror_bp,
         )  # fmt: skip
         self._beat_now.set()
         self._spawn(self._save(state))
-
-    def _count_rollback(self, after_s: float) -> None:
-        bounds = METRICS["turnout_rollback_propagation_seconds"].bounds
-        self._propagation[bisect_left(bounds, after_s)] += 1
-        self._propagation_sum += after_s
 
     async def _save(self, state: "RolloutState") -> None:
         try:
@@ -332,13 +322,11 @@ class Worker:
         found: dict[str, dict[Labels, Value]] = {
             "turnout_recorder_queue_bytes": {(): self.recorder.queue_bytes},
             "turnout_store_up": {(): float(self._store_up)},
-            "turnout_loop_lag_seconds": {(): HistogramValue(tuple(self._lag_counts), self._lag_sum)},
+            "turnout_loop_lag_seconds": self._lag.series,
             "turnout_store_writes_total": {(result,): number for result, number in self._writes.items()},
             "turnout_dropped_total": {("pair", reason): n for reason, n in self.recorder.drops.items()},
             "turnout_decisions_total": {(kind, "breaker"): n for kind, n in self._trips.decided.items()},
-            "turnout_rollback_propagation_seconds": {
-                (): HistogramValue(tuple(self._propagation), self._propagation_sum)
-            },
+            "turnout_rollback_propagation_seconds": self._propagation.series,
             "turnout_build_info": {(version(), platform.python_version()): 1.0},
         }
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections

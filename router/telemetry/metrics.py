@@ -4,6 +4,7 @@ Gateway workers count in their own memory and hand out a Snapshot; their parent 
 workers and renders them. prometheus_client is imported only to render, so a worker never loads it.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -164,6 +165,25 @@ TABLE = (
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in TABLE}
+
+
+class Histogram:
+    """Counts the observations of one histogram of the table, without labels, in place."""
+
+    def __init__(self, name: str) -> None:
+        self._bounds = METRICS[name].bounds
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    @property
+    def series(self) -> dict[Labels, Value]:
+        """What a Snapshot says of it."""
+        return {(): HistogramValue(tuple(self._counts), self._sum)}
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
