@@ -122,25 +122,19 @@ class Breaker:
 
     def pair_ended(self, candidate: Outcome, stable: Outcome, cell: int) -> None:
         """A live request of the candidate and its copy to stable have both ended."""
-        failed, stable_failed = _FAILED.get(candidate), _FAILED.get(stable)
-        if stable_failed is None:
-            if failed:
-                self.candidate_ended(failed, cell)
-        elif failed:
-            self.witnessed(stable_failed, COPY)
-        else:
-            self.stable_ended(stable_failed)
+        if candidate in FAILURES:
+            self._answered_twice(stable, cell, COPY)
 
-    def rescued(self, failed: Outcome, stable: Outcome, cell: int) -> None:
-        """The rescue of a request that the candidate has failed has ended.
+    def rescued(self, stable: Ending, cell: int) -> None:
+        """The rescue of a request that the candidate has failed has ended."""
+        self._answered_twice(stable, cell, RESCUE)
 
-        It is no witness against a candidate that was too slow: stable was asked later, and only stable was waited for.
-        """
+    def _answered_twice(self, stable: Ending, cell: int, by: int) -> None:
         stable_failed = _FAILED.get(stable)
-        if stable_failed is None or failed is Outcome.TIMEOUT:
+        if stable_failed is None:
             self.candidate_ended(True, cell)  # noqa: FBT003 - hot path
         else:
-            self.witnessed(stable_failed, RESCUE)
+            self.witnessed(stable_failed, by)
 
     # -- what counts ------------------------------------------------------------------------------------------------
 

@@ -559,9 +559,7 @@ class Exchange:
         """Count how the rescue ended; `outcome` is of stable's part, an answer only if `_answer_started`."""
         self.standing.live.rescues.count(result_of(outcome, answered=self._answer_started))
         if self.standing.breaker is not None and self._rescue is not None:
-            unknown = outcome.is_answer and not self._answer_started
-            stable = Outcome.SHED if unknown else outcome
-            self.standing.breaker.rescued(self._rescue.failed, stable, self.key_cell)
+            self.standing.breaker.rescued(self._rescue.ending(outcome, answered=self._answer_started), self.key_cell)
 
     # -- the copy ---------------------------------------------------------------------------------------------------
 

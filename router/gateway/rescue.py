@@ -9,7 +9,7 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from router.core.observations import Outcome
+from router.core.observations import LATE, Ending, Outcome
 from router.core.rollout import FULL_BP
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Rescue:
     It is a call of its own, since the candidate's pool may still hold the exchange's: a connect that is under way.
     """
 
-    __slots__ = ("_exchange", "abandoned", "failed", "method", "name")
+    __slots__ = ("_exchange", "_sent_at", "_waited_s", "abandoned", "failed", "method", "name")
 
     def __init__(self, exchange: "Exchange", name: str, failed: Outcome) -> None:
         self.abandoned = False
@@ -124,11 +124,26 @@ class Rescue:
         self.method = exchange.method
         self.name = name
         self._exchange = exchange
+        self._sent_at = 0.0
+        self._waited_s = 0.0
+
+    def ending(self, outcome: Outcome, *, answered: bool) -> Ending:
+        """Return how stable's part ended, as a witness: `outcome`, but for two cases.
+
+        Late where it was slower than the time in which the candidate was given up; `shed`, which says nothing, for an
+        answer of our own. `answered` says that stable's answer had begun to go out.
+        """
+        if outcome.is_answer and not answered:
+            return Outcome.SHED
+        too_slow = self.failed is Outcome.TIMEOUT and self._waited_s > self._exchange.standing.first_byte_s
+        return LATE if too_slow else outcome
 
     def on_connected(self, connection: "UpstreamConnection") -> None:
+        self._sent_at = self._exchange.worker.now()
         self._exchange.on_connected(connection)
 
     def on_answer_head(self, head: "heads.AnswerHead") -> None:
+        self._waited_s = self._exchange.worker.now() - self._sent_at
         self._exchange.on_answer_head(head)
 
     def on_answer_data(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from router.core.config import StoreConfig
 from router.core.decisions import Actor, ActorKind, Advance, Decision, DecisionRecord, Pause, Resume, SetExposure, Start
 from router.core.observations import OUTCOME, PAIR, STARTED, CounterKey
 from router.core.rollout import FULL_BP, BreakerSpec, Phase, RolloutState, Spec, Step, apply, idle_state
-from router.core.traffic import AffinityKind, AffinitySource, RescueSpec
+from router.core.traffic import AffinityKind, AffinitySource, RescueSpec, Timeouts
 from router.gateway.breaker import Trip
 from router.gateway.trips import TripFiles
 from router.testing import MemoryServer, MemoryStore
@@ -377,10 +377,33 @@ async def test_a_disk_that_cannot_be_written_does_not_stop_the_halt(bench: Bench
 
 async def test_timeouts_trip_it(bench: Bench) -> None:
     """A candidate that takes requests and never answers."""
-    from router.core.traffic import Timeouts
-
     gateway = await broken(bench, serving(fleet="local"), never, timeouts=Timeouts(total_s=0.05))
     client = await bench.client()
     statuses = [(await client.ask("POST", "/", b"x")).status for _ in range(6)]
     assert statuses == [504] * 5 + [200]
     assert weight_bp(gateway) == 0
+
+
+def answering_after(seconds: float) -> Script:
+    """Return a script that takes its time for each answer."""
+
+    async def script(visit: Visit) -> None:
+        async for _ in visit.requests():
+            await asyncio.sleep(seconds)
+            await visit.send(ok(b"slow"))
+
+    return script
+
+
+@pytest.mark.parametrize(("stable_s", "trips"), [(0.0, True), (0.8, False)], ids=["fast stable", "slow stable"])
+async def test_a_rescue_is_a_witness_only_within_the_time_that_the_candidate_had(
+    bench: Bench, stable_s: float, *, trips: bool
+) -> None:
+    """Twelve requests at once to a candidate that is cut after 0.4 s: if stable is as slow, it says nothing."""
+    sides = await bench.upstream(answering_after(stable_s)), await bench.upstream(never)
+    route = route_of(*sides, rescue=RescueSpec(first_byte_s=0.4, budget_bp=FULL_BP))
+    gateway = await bench.gateway(route, states=[serving(fleet="local")])
+    clients = [await bench.client() for _ in range(12)]
+    answers = await asyncio.gather(*[client.ask("POST", "/", b"x") for client in clients])
+    assert [one.status for one in answers] == [200] * 12
+    assert (weight_bp(gateway) == 0) is trips
