@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.harness import Admin, Turnout, Turnouts, config_for, slowdown
 from tests.e2e.load import Load, until, worker_of
 from tests.e2e.model_server import ModelServer
+from tests.e2e.test_ramp import FailingServer
 from tests.e2e.wire import Answer
 
 REPLICAS = 3
@@ -21,19 +22,10 @@ CLIENTS = 32
 CANARY = {"candidate": "v2", "policy": "canary", "steps": [{"weight": "10%", "mirror": "0%"}]}
 
 
-class Broken(ModelServer):
-    """A model server that answers 500 to everything."""
-
-    @property
-    def answer(self) -> bytes:
-        """The bytes of every answer."""
-        return b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 6\r\n\r\nbroken"
-
-
 @pytest.fixture
-async def broken() -> AsyncIterator[Broken]:
+async def broken() -> AsyncIterator[FailingServer]:
     """The server of v2."""
-    server = Broken(2)
+    server = FailingServer(2)
     async with server.running():
         yield server
 
@@ -54,7 +46,7 @@ class Breach:
                 self.at_s = time.monotonic()
 
 
-async def three_replicas(turnouts: Turnouts, stable: ModelServer, broken: Broken) -> tuple[Turnout, Admin]:
+async def three_replicas(turnouts: Turnouts, stable: ModelServer, broken: FailingServer) -> tuple[Turnout, Admin]:
     """Return a `turnout serve` with three workers that all route 10 % to the candidate, without rescue."""
     config = config_for(stable, broken, rollout=CANARY, rescue={"enabled": False})
     config["gateway"] |= {"workers": REPLICAS}
@@ -64,7 +56,7 @@ async def three_replicas(turnouts: Turnouts, stable: ModelServer, broken: Broken
     return serve, admin
 
 
-async def breached(serve: Turnout, admin: Admin, broken: Broken) -> tuple[Any, str]:
+async def breached(serve: Turnout, admin: Admin, broken: FailingServer) -> tuple[Any, str]:
     """Let the candidate fail under load, check what must hold, and return the decision and the figures."""
     breach = Breach()
     allowed_s = FLEET_S * slowdown()
@@ -93,7 +85,7 @@ async def breached(serve: Turnout, admin: Admin, broken: Broken) -> tuple[Any, s
 
 
 async def test_up2_a_candidate_that_fails_everything_is_out_of_traffic_on_all_replicas_at_once(
-    turnouts: Turnouts, stable: ModelServer, broken: Broken, figure: Callable[[str], None]
+    turnouts: Turnouts, stable: ModelServer, broken: FailingServer, figure: Callable[[str], None]
 ) -> None:
     """At 10 %, rescue off: within 250 ms of the first breach no replica sends it anything; few clients see an error."""
     serve, admin = await three_replicas(turnouts, stable, broken)
@@ -104,7 +96,7 @@ async def test_up2_a_candidate_that_fails_everything_is_out_of_traffic_on_all_re
 
 
 async def test_cl1_rollback_does_not_need_the_control_process(
-    turnouts: Turnouts, stable: ModelServer, broken: Broken, figure: Callable[[str], None]
+    turnouts: Turnouts, stable: ModelServer, broken: FailingServer, figure: Callable[[str], None]
 ) -> None:
     """Kill -9 of the lease holder, then the candidate fails: each replica protects itself, and the fleet follows."""
     serve, admin = await three_replicas(turnouts, stable, broken)

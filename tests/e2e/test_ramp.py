@@ -11,6 +11,8 @@ from tests.e2e.model_server import ModelServer
 ERRORS = {"metric": "error_rate", "max_increase": "5pp"}
 SHADOW = {"mirror": "100%", "bake": "1s", "min_pairs": 100}
 HALF = {"weight": "50%", "mirror": "10%", "bake": "1s", "min_requests": 100}
+PATIENT = {"consecutive": 1_000_000, "window": 1_000, "ratio": "100%", "fleet": "local"}
+"""A breaker that leaves a failing candidate to the judge."""
 
 
 class FailingServer(ModelServer):
@@ -66,7 +68,8 @@ async def test_a_failing_candidate_is_rolled_back_by_the_judge_and_no_client_not
 ) -> None:
     """Before any minimum, though stable rescues every request and a breaker may halt it first; then stable serves."""
     async with FailingServer(2).running() as failing:
-        config = config_for(stable, failing, rollout=asking({**HALF, "weight": "20%"}, HALF))
+        asked = asking({**HALF, "weight": "20%"}, HALF) | {"breaker": PATIENT}
+        config = config_for(stable, failing, rollout=asked)
         serve = await turnouts.start(config)
         admin = Admin(serve.port("admin"))
         await admin.until_routed()
