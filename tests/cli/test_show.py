@@ -74,6 +74,17 @@ def test_the_tree_shows_set_and_actual_weight_and_who_lags_behind() -> None:
     ]
 
 
+def test_the_tree_says_how_a_halted_rollout_goes_on() -> None:
+    """Beside the breaker's reason, which is the message; a rollout that is not halted has no such line."""
+    lines = [line.text for line in show.rollout_tree(route(phase="paused", halted=True, reason="5 failures"), NOW_S)]
+    assert lines[1:4] == [
+        "Status:        ॥ Paused",
+        "Message:       5 failures",
+        "Halted:        by a breaker; `turnout resume` goes on with this step's weight",
+    ]
+    assert not any("Halted" in line.text for line in show.rollout_tree(route(halted=False), NOW_S))
+
+
 def test_a_route_without_a_rollout_is_shown_without_steps() -> None:
     """Nothing is made up where there is nothing."""
     counts = {"requests_stable": 0, "requests_candidate": 0, "pairs": 0}
