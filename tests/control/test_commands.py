@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from router.control.commands import Change, RefusedError, RevisionMismatchError, UnknownRouteError
-from router.core.decisions import DecisionRecord
+from router.core.decisions import Actor, ActorKind, DecisionRecord, Judgement, Pause, SetExposure
 from router.core.errors import ConfigError, IllegalTransitionError, StaleEpochError, StoreUnavailableError
+from router.core.moves import make_move
 from router.core.observations import CounterKey
 from router.core.ports import Store
 from router.core.rollout import Phase, RolloutState, Spec, Step
@@ -54,6 +55,24 @@ async def test_the_whole_walk_of_an_operator(plant: Plant) -> None:
     assert kinds == [
         "start", "advance", "pause", "resume", "approve", "set_exposure", "advance", "promote", "undo",
     ]  # fmt: skip
+
+
+async def test_resume_after_a_halt_gives_the_candidate_the_steps_share(plant: Plant) -> None:
+    """What a breaker took; the control loop leaves a halted rollout alone."""
+    await plant.commands.start("digits", CANARY, order())
+    running = await plant.commands.promote("digits", order(), full=False)
+    breaker = Actor(ActorKind.BREAKER, "boot1")
+    halt = (SetExposure(reason="broken", actor=breaker, weight_bp=0), Pause(reason="broken", actor=breaker))
+    halted = make_move(running, halt, Judgement(), plant.clock())
+    assert await plant.store.compare_and_set(halted.state, running.revision, halted.record)
+    loop = plant.loop()
+    await loop.turn()
+    plant.clock.advance(3_600.0)
+    await loop.turn()
+    kept = await plant.states.read("digits")
+    assert (kept.revision, kept.halted, kept.reason) == (halted.state.revision, True, "broken")
+    resumed = await plant.commands.resume("digits", order("mended"))
+    assert (resumed.phase, resumed.halted, resumed.exposure.weight_bp) == (Phase.PROGRESSING, False, 1_000)
 
 
 async def test_abort_is_final_and_retry_is_the_next_attempt(plant: Plant) -> None:

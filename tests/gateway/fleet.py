@@ -44,18 +44,32 @@ class Fleet:
 
     async def start(self, route: Route, number: int) -> None:
         """Start so many workers, each with a disk of its own."""
+        self._route = route
         for index in range(number):
-            store = self._make(self._url)
-            self._stores.append(store)
-            directory = self._bench.directory / f"worker{index}"
-            worker = Worker(
-                TurnoutConfig(routes={route.name: route}, store=StoreConfig(directory=str(directory))),
-                boot=f"boot{index}", store=store, adapters=ADAPTERS, comparators=COMPARATORS,
-            )  # fmt: skip
-            listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-            await worker.start(listener)
-            self.workers.append(Gateway(worker, listener.getsockname()[1], MemoryServer()))
-        self._bench.gateways.extend(self.workers)
+            self.workers.append(await self._worker(index, f"boot{index}"))
+
+    async def replace(self, index: int) -> None:
+        """End a worker at once, and start another one on its disk."""
+        old = self.workers[index]
+        self._bench.gateways.remove(old)
+        await old.worker.drain(0.0)
+        self.workers[index] = await self._worker(index, f"successor{index}")
+
+    async def _worker(self, index: int, boot: str) -> Gateway:
+        store = self._make(self._url)
+        self._stores.append(store)
+        worker = Worker(
+            TurnoutConfig(
+                routes={self._route.name: self._route},
+                store=StoreConfig(directory=str(self._bench.directory / f"worker{index}")),
+            ),
+            boot=boot, store=store, adapters=ADAPTERS, comparators=COMPARATORS,
+        )  # fmt: skip
+        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        await worker.start(listener)
+        made = Gateway(worker, listener.getsockname()[1], MemoryServer())
+        self._bench.gateways.append(made)
+        return made
 
     async def begin(self, attempt: int, step: Step) -> RolloutState:
         """Begin a rollout of v2 of one step, and return once all workers route by it."""
