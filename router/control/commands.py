@@ -177,7 +177,16 @@ class Commands:
         return await self._move(route, order, lambda _: [RollBack(reason=order.reason, actor=order.actor)])
 
     async def undo(self, route: str, order: Order) -> RolloutState:
-        """After a promotion: put the previous stable variant back."""
+        """After a promotion: put the previous stable variant back, for `rollback_window`, if it can take traffic."""
+        state = await self._read(route, order)
+        old, variants = state.previous_stable, self.route(route).variants
+        if old:
+            self._check(state, Undo(reason=order.reason, actor=order.actor), None)
+            if old not in variants:
+                raise RefusedError(f"{old} is not in the file any more; put it back to be able to undo", state)
+            unwell = await self._prober(variants[old])
+            if unwell is not None:
+                raise RefusedError(f"{old} is not ready to take all traffic back: {unwell}", state)
         return await self._move(route, order, lambda _: [Undo(reason=order.reason, actor=order.actor)])
 
     async def promote(self, route: str, order: Order, *, full: bool) -> RolloutState:
@@ -260,9 +269,9 @@ class Commands:
         self._check(state, start, await self._states.webhooks.gates.confirmed(state, start))
         return await self._move(route, order, proposals, epoch)
 
-    def _check(self, state: RolloutState, start: Decision, unconfirmed: str | None) -> None:
+    def _check(self, state: RolloutState, wanted: Decision, unconfirmed: str | None) -> None:
         outside = replace(self._states.outside(state.route), unconfirmed=unconfirmed)
-        allowed = guard(Judgement(), state, start, self._states.now_s(), outside)
+        allowed = guard(Judgement(), state, wanted, self._states.now_s(), outside)
         if isinstance(allowed, Hold):
             raise RefusedError(allowed.reason, state)
 

@@ -56,21 +56,45 @@ def start_refusal(
 
 
 def gates_refusal(spec: Spec, steps: Sequence[Step], *, predictions: bool) -> str | None:
-    """Say which enforced gate cannot be measured in the last step, so that the rollout could never end; else None.
+    """Say which enforced gate cannot be measured where it counts, so that the rollout could never end; else None.
 
-    `predictions` says whether pairs keep them.
+    It counts in the last step, and in the one before all traffic moves if that one names it. `predictions` says
+    whether pairs keep them.
     """
-    last = steps[-1]
+    switches = [index for index, step in enumerate(steps[1:]) if step.weight_bp == FULL_BP and steps[index].gates]
+    for index in (*switches, len(steps) - 1):
+        step = steps[index]
+        for gate in spec.gates:
+            if gate.dry_run or (step.gates and gate.name not in step.gates):
+                continue
+            why = _not_measured(gate, steps[: index + 1], predictions=predictions)
+            if why is not None:
+                where = "the last step" if index + 1 == len(steps) else f"step {index + 1}, the last before 100 %,"
+                return (
+                    f"gate {gate.name} cannot pass in {where} (weight {step.weight_bp / 100:g} %, mirror "
+                    f"{step.mirror_bp / 100:g} %): {why}; {_advice(spec, gate)}, or set dry_run: true"
+                )
+    return _forgotten(spec, steps)
+
+
+def _advice(spec: Spec, gate: GateSpec) -> str:
+    """Say what to write instead; in a policy's own plan there is no step to change."""
+    if spec.steps:
+        return "change that step, leave the gate out of its `gates`"
+    if gate.metric == "error_rate":
+        return "add an absolute limit beside it, as {metric: error_rate, max: 2%}"
+    return "write `steps:` of your own"
+
+
+def _forgotten(spec: Spec, steps: Sequence[Step]) -> str | None:
+    """Say which enforced gate counts in no step of the policy's own plan; silence would look like success."""
     for gate in spec.gates:
-        if gate.dry_run or (last.gates and gate.name not in last.gates):
+        if spec.steps or gate.dry_run or any(not step.gates or gate.name in step.gates for step in steps):
             continue
-        why = _not_measured(gate, steps, predictions=predictions)
-        if why is not None:
-            return (
-                f"gate {gate.name} cannot pass in the last step (weight {last.weight_bp / 100:g} %, mirror "
-                f"{last.mirror_bp / 100:g} %): {why}; change that step, leave the gate out of its `gates`, or set "
-                "dry_run: true"
-            )
+        return (
+            f"gate {gate.name} counts in no step of {spec.policy}'s own plan, since both variants never serve at the "
+            "same time; write `steps:` with one in which they do, as {weight: 50%, mirror: 10%}, or set dry_run: true"
+        )
     return None
 
 

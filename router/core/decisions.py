@@ -264,7 +264,7 @@ NOTHING_OUTSIDE = Outside()
 """No freeze, nobody to ask, and no demand."""
 
 
-def guard(
+def guard(  # noqa: C901 - one case for each kind of decision
     judgement: Judgement,
     state: "RolloutState",
     decision: Decision,
@@ -281,7 +281,8 @@ def guard(
     4. Promote: needs the judge's word, or an operator's `full`; it leaves the last step, so 5 holds for it too;
     5. Advance: an operator may; everybody else needs bake, minimum counts, approval and valid bookkeeping;
     6. more weight than now by SetExposure, SetPolicy or a Resume after a halt, and Approve: operators only;
-    7. Start, Advance and Promote: need the word of those who were asked by webhook, if any were.
+    7. Undo: while the rollback window since the promotion has not passed;
+    8. Start, Advance and Promote: need the word of those who were asked by webhook, if any were.
     """
     demand = judgement.reason if judgement.rollback else outside.demanded
     if demand is not None and state.active:
@@ -298,6 +299,8 @@ def guard(
             refusal = refusal or _promote_refusal(judgement, state)
         case Advance() if not by_operator:
             refusal = waits_for(judgement, state, now_s)
+        case Undo():
+            refusal = _undo_refusal(state, now_s)
         case Approve() if not by_operator:
             refusal = f"{decision.actor} cannot approve, only an operator can"
         case SetExposure() | SetPolicy() if not by_operator and _weight_after(decision) > state.exposure.weight_bp:
@@ -330,6 +333,17 @@ def _gives_more(state: "RolloutState", decision: Decision) -> bool:
             return state.halted  # it gets the step's shares back
         case _:
             return False
+
+
+def _undo_refusal(state: "RolloutState", now_s: float) -> str | None:
+    """Say that it is too late to undo; whether there is anything to undo is for TRANSITIONS to say."""
+    old = state.previous_stable
+    if state.spec is None or not old or now_s - state.exposure.since_s <= state.spec.rollback_window_s:
+        return None
+    return (
+        f"the rollback window of {state.spec.rollback_window_s / 3_600:g} h since the promotion has passed; "
+        f"{old} comes back by a rollout of its own: start with candidate {old}"
+    )
 
 
 def _promote_refusal(judgement: Judgement, state: "RolloutState") -> str | None:

@@ -308,7 +308,7 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
             return replace(state, approved=True)
         case d.Promote():
             switched = replace(state, stable=state.candidate, previous_stable=state.stable, halted=False)
-            return _expose(switched, state.policy, 0, 0, now_s)
+            return _open(switched, state.policy, 0, 0, now_s)  # always: it says since when there is something to undo
         case d.Undo():
             back = replace(state, stable=state.previous_stable, previous_stable="")
             return _expose(back, state.policy, 0, 0, now_s)

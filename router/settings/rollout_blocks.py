@@ -165,7 +165,9 @@ class RolloutBlock(Block):
         "pause", description="What to do at max_duration when the judge is not sure."
     )
     max_duration: Duration = written("7d", "Longest time a rollout may take.")
-    rollback_window: Duration = written("24h", "How long blue_green serves 100% before it promotes.")
+    rollback_window: Duration = written(
+        "24h", "How long blue_green serves 100% before it promotes, and how long after a promotion `undo` is possible."
+    )
 
     def value(self) -> Spec:
         """Return what is asked for, in the units of the core."""

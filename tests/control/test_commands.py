@@ -75,6 +75,36 @@ async def test_resume_after_a_halt_gives_the_candidate_the_steps_share(plant: Pl
     assert (resumed.phase, resumed.halted, resumed.exposure.weight_bp) == (Phase.PROGRESSING, False, 1_000)
 
 
+async def test_undo_is_possible_for_the_rollback_window(plant: Plant) -> None:
+    """Then the old variant comes back by a rollout of its own."""
+    await plant.commands.start("digits", replace(CANARY, rollback_window_s=60.0), order())
+    await plant.commands.promote("digits", order(), full=True)
+    plant.clock.advance(61)
+    with pytest.raises(RefusedError, match="has passed; v1 comes back by a rollout of its own"):
+        await plant.commands.undo("digits", order())
+    assert plant.prober.asked == ["v2"], "the old variant was asked in vain"
+    back = await plant.commands.start("digits", replace(CANARY, candidate="v1"), order())
+    assert (back.stable, back.candidate) == ("v2", "v1")
+
+
+async def test_undo_wants_the_old_variant_to_be_there(plant: Plant) -> None:
+    """In the file, and well: all traffic goes to it at once."""
+    await plant.commands.start("digits", CANARY, order())
+    await plant.commands.promote("digits", order(), full=True)
+    plant.prober.unwell["v1"] = "127.0.0.1:9000 cannot be reached"
+    with pytest.raises(RefusedError, match=r"v1 is not ready to take all traffic back: 127\.0\.0\.1:9000 cannot"):
+        await plant.commands.undo("digits", order())
+    plant.prober.unwell.clear()
+    whole = plant.config.routes["digits"]
+    left = {name: one for name, one in whole.variants.items() if name != "v1"}
+    smaller = Plant(
+        plant.new_store, replace(plant.config, routes={"digits": replace(whole, variants=left)}), plant.clock
+    )
+    with pytest.raises(RefusedError, match="v1 is not in the file any more"):
+        await smaller.commands.undo("digits", order())
+    assert (await plant.commands.undo("digits", order())).stable == "v1"
+
+
 async def test_abort_is_final_and_retry_is_the_next_attempt(plant: Plant) -> None:
     """After an abort nothing but a new id brings traffic back."""
     first = await plant.commands.start("digits", CANARY, order())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from router.control.commands import Change, RefusedError
-from router.core.decisions import Advance, Promote
+from router.core.decisions import Advance, Judgement, Promote
 from router.core.freeze import DatedFreeze
 from router.core.rollout import Phase, Spec, Step
 from tests.control.plant import CANARY, Plant, order
@@ -57,6 +57,13 @@ async def test_the_ramp_waits_and_goes_on_by_itself(frozen: Plant) -> None:
     frozen.clock.advance(3_600)
     await loop.turn()
     assert (await frozen.states.read("digits")).step == 1
+
+
+async def test_what_it_waits_for_is_shown(frozen: Plant) -> None:
+    """In any control process, with the end of the window."""
+    state = await frozen.commands.start("digits", NOTHING_YET, order())
+    outlook = frozen.loop("another", propose=lambda *_: Advance(reason="next")).outlook(state, Judgement(), ())
+    assert (outlook.waits_for, outlook.next) == (SAID, None)
 
 
 async def test_operators_can_take_back_and_have_the_last_word_on_promotion(frozen: Plant) -> None:

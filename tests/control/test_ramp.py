@@ -151,6 +151,65 @@ async def test_a_gate_on_labels_needs_predictions_in_the_pair_log(plant: Plant) 
     assert (await begun(plant, spec)).active
 
 
+BLUE_GREEN = Spec("v2", "blue_green")
+MOST_ERRORS = GateSpec("most_errors", "error_rate", maximum=0.02)
+MORE_ERRORS = GateSpec("more_errors", "error_rate", max_increase=0.005)
+SPEED = GateSpec("speed", "latency", max_increase=0.1)
+FLIPS = GateSpec("flips", "disagreement", maximum=0.02)
+
+
+@pytest.mark.parametrize(
+    ("gates", "advice"),
+    [
+        (
+            (MORE_ERRORS,),
+            r"cannot pass in the last step .*add an absolute limit beside it, as \{metric: error_rate, max",
+        ),
+        (
+            (MOST_ERRORS, SPEED),
+            r"gate speed counts in no step of blue_green's own plan, .* \{weight: 50%, mirror: 10%\}",
+        ),
+    ],
+    ids=["nothing left to judge", "latency"],
+)
+async def test_blue_green_with_gates_that_its_own_plan_cannot_measure_says_what_to_write(
+    plant: Plant, gates: tuple[GateSpec, ...], advice: str
+) -> None:
+    """The default plan has no step for the operator to change."""
+    with pytest.raises(RefusedError, match=advice):
+        await begun(plant, replace(BLUE_GREEN, gates=gates))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BLUE_GREEN,
+        replace(BLUE_GREEN, gates=(MORE_ERRORS, MOST_ERRORS)),
+        replace(BLUE_GREEN, gates=(MORE_ERRORS, FLIPS)),
+        replace(
+            BLUE_GREEN,
+            gates=(MORE_ERRORS, FLIPS, SPEED),
+            steps=(
+                Step(mirror_bp=10_000, min_pairs=500),
+                Step(weight_bp=5_000, mirror_bp=1_000, gates=("more_errors", "flips", "speed")),
+                Step(weight_bp=10_000, mirror_bp=1_000, bake_s=86_400.0, gates=("flips",)),
+            ),
+        ),
+    ],
+    ids=["no gates", "both sorts of errors", "errors and flips", "a gradual switch"],
+)
+async def test_blue_green_starts_with_gates_that_count_somewhere(plant: Plant, spec: Spec) -> None:
+    """What is compared counts before the switch, what needs no comparison after it."""
+    assert (await begun(plant, spec)).exposure.mirror_bp == 10_000
+
+
+async def test_a_gate_that_the_step_before_the_switch_cannot_measure_is_refused(plant: Plant) -> None:
+    """All traffic would never move."""
+    steps = (Step(mirror_bp=10_000, gates=("speed",)), Step(weight_bp=10_000, gates=("most_errors",)))
+    with pytest.raises(RefusedError, match=r"gate speed cannot pass in step 1, the last before 100 %, .*both variants"):
+        await begun(plant, replace(BLUE_GREEN, gates=(SPEED, MOST_ERRORS), steps=steps))
+
+
 @pytest.mark.parametrize(
     ("gate", "last"),
     [

@@ -58,7 +58,7 @@ async def test_a_gate_that_refuses_holds_the_ramp_and_later_lets_it_pass(plant: 
         await counted(webhooks, Moment.INCREASE, "refused")
         await loop.turn()
         assert state.revision == (await plant.states.read("digits")).revision
-        said = webhooks.gates.said(state, Advance(reason="next"))
+        said = loop.outlook(state, Judgement(), ()).waits_for
         assert said == "webhook w0 (confirm-traffic-increase) answered 403: not before Monday; it is asked again"
         board.reply = status(200)
         plant.clock.advance(10)

@@ -115,6 +115,30 @@ def test_only_an_operator_may_raise_the_weight_by_hand(raises: SetExposure | Set
     assert by_operator is guard(CONTENT, state, by_operator, NOW_S)
 
 
+def test_a_promotion_can_be_undone_for_the_rollback_window() -> None:
+    """Exactly so long, by the Spec of the rollout that was promoted; later the refusal says what to do instead."""
+    state = running(STEP)
+    assert state.spec is not None
+    state = replace(state, spec=replace(state.spec, rollback_window_s=7_200.0))
+    promoted = apply(state, Promote(reason="good"), NOW_S + 500.0)
+    undo = Undo(reason="it is slow", actor=OPERATOR)
+    assert undo is guard(Judgement(), promoted, undo, NOW_S + 7_700.0)
+    late = guard(Judgement(), promoted, undo, NOW_S + 7_700.1)
+    assert isinstance(late, Hold)
+    assert late.reason == (
+        "the rollback window of 2 h since the promotion has passed; v1 comes back by a rollout of its own: "
+        "start with candidate v1"
+    )
+
+
+def test_the_window_begins_with_the_promotion_whatever_the_shares_were() -> None:
+    """Also when the last step had no traffic, so that nothing about the shares changes."""
+    state = running(Step())
+    promoted = apply(state, Promote(reason="good", full=True, actor=OPERATOR), NOW_S + 90_000.0)
+    undo = Undo(reason="no", actor=OPERATOR)
+    assert undo is guard(Judgement(), promoted, undo, NOW_S + 90_000.0 + 86_400.0)
+
+
 def test_only_an_operator_may_approve() -> None:
     """Otherwise a policy could agree with itself."""
     state = running(approved=False)

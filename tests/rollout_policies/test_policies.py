@@ -7,9 +7,21 @@ import pytest
 from rollout_policies.blue_green import BlueGreen
 from rollout_policies.canary import Canary
 from rollout_policies.shadow import Shadow
-from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, Start, guard
+from router.core.decisions import (
+    Actor,
+    ActorKind,
+    Advance,
+    Counts,
+    Decision,
+    Hold,
+    Judgement,
+    Pause,
+    Promote,
+    Start,
+    guard,
+)
 from router.core.ports import RolloutPolicy
-from router.core.rollout import Phase, RolloutState, Spec, Step, apply, idle_state
+from router.core.rollout import GateSpec, Phase, RolloutState, Spec, Step, apply, idle_state
 from router.testing.policy_contract import check_policy
 
 NOW_S = 1_000.0
@@ -76,6 +88,55 @@ def test_steps_of_the_spec_replace_the_default_plan(policy: RolloutPolicy) -> No
 def test_blue_green_serves_everything_for_the_rollback_window() -> None:
     """The window is the Spec's, and it is the bake of the last step."""
     assert BlueGreen().plan(Spec("v2", "blue_green", rollback_window_s=120.0))[-1].bake_s == 120.0
+
+
+ERRORS = GateSpec("errors", "error_rate", max_increase=0.005)
+MOST_ERRORS = GateSpec("most_errors", "error_rate", maximum=0.02)
+SPEED = GateSpec("speed", "latency", max_increase=0.1)
+FLIPS = GateSpec("flips", "disagreement", maximum=0.02)
+
+
+def test_blue_green_judges_each_gate_where_it_can_be_measured() -> None:
+    """Before the switch what copies show, after it what needs no comparison; latency is shown by neither."""
+    before, after = BlueGreen().plan(Spec("v2", "blue_green", gates=(ERRORS, MOST_ERRORS, SPEED, FLIPS)))
+    assert (before.gates, after.gates) == (("errors", "most_errors", "flips"), ("most_errors", "flips"))
+
+
+def test_blue_green_names_no_gate_that_is_on_trial() -> None:
+    """A step that named only such gates would be left to nobody's word."""
+    on_trial = replace(FLIPS, dry_run=True)
+    before, after = BlueGreen().plan(Spec("v2", "blue_green", gates=(ERRORS, on_trial)))
+    assert (before.gates, after.gates) == (("errors",), ())
+
+
+def test_blue_green_moves_all_traffic_only_when_the_judge_agrees() -> None:
+    """After bake and pairs, by the gates of the shadow step; an operator need not wait."""
+    state = started(BlueGreen(), gates=(ERRORS, FLIPS))
+    later_s = NOW_S + 60.0
+    assert proposed(BlueGreen(), state, CONTENT) == Hold(reason="baking: 0 s of 60 s")
+    unsure = proposed(BlueGreen(), state, UNSURE, later_s)
+    assert unsure == Hold(reason="all traffic moves when the judge agrees: not enough evidence")
+    assert isinstance(proposed(BlueGreen(), state, CONTENT, later_s), Advance)
+    by_hand = Advance(reason="now", actor=Actor(ActorKind.OPERATOR, "olga"))
+    assert by_hand is guard(UNSURE, state, by_hand, NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("gates", "steps"),
+    [
+        ((), ()),
+        ((replace(ERRORS, dry_run=True),), ()),
+        ((ERRORS,), (Step(weight_bp=5_000), Step(weight_bp=10_000))),
+        ((ERRORS,), (Step(weight_bp=500, gates=("errors",)), Step(weight_bp=5_000), Step(weight_bp=10_000))),
+    ],
+    ids=["no gate", "none enforced", "none named", "not before the switch"],
+)
+def test_blue_green_waits_for_nobody_where_no_gate_is_asked(
+    gates: tuple[GateSpec, ...], steps: tuple[Step, ...]
+) -> None:
+    """Steps of one's own wait for the gates that the step before 100 % names, and for no other."""
+    state = started(BlueGreen(), gates=gates, steps=steps)
+    assert isinstance(proposed(BlueGreen(), state, UNSURE, NOW_S + 60.0), Advance)
 
 
 @pytest.mark.parametrize("policy", [Canary(), BlueGreen()], ids=lambda policy: policy.name)
