@@ -118,7 +118,7 @@ class WebhookSpec:
     type: str
     url: str
     routes: tuple[str, ...] = ()
-    timeout_s: float = 10.0
+    timeout_s: float = 5.0
 
     def is_for(self, route: str) -> bool:
         """Whether this Route concerns it."""

@@ -89,7 +89,7 @@ class WebhookBlock(Block):
         description="What is called by POST; its host is in `allow`."
     )
     routes: list[Name] = Field([], description="Only for these routes; empty: all.")
-    timeout: Duration = written("10s", "For one whole call; a gate that takes longer holds.")
+    timeout: Duration = written("5s", "For one whole call; a gate that takes longer holds.")
 
     def value(self) -> WebhookSpec:
         """Return the webhook."""
