@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from router.control.webhooks import build, calls
 from router.control.webhooks.bodies import event_message
@@ -26,11 +28,13 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "webhooks.md").read_text(
 SECRET = "0123456789abcdef-docs"
 
 
-def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Keep a port of loopback from everybody but a server that sets SO_REUSEADDR, as Python's does."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def news(reason: str) -> Message:
@@ -52,10 +56,10 @@ async def tried(caller: Caller, url: str, message: Message) -> Answer:
     return answer
 
 
-async def test_the_receiver_of_the_docs_takes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
+async def test_the_receiver_of_the_docs_takes_what_is_ours_and_nothing_else(tmp_path: Path, port: int) -> None:
     """It prints what happened; another secret, or a call of yesterday, gets a 401."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    script, port = tmp_path / "receiver.py", free_port()
+    script = tmp_path / "receiver.py"
     script.write_text(code)
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(script), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
