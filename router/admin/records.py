@@ -1,15 +1,17 @@
 """Endpoints that show what was recorded: pairs, decisions, evidence."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, cast
 
 import orjson
 from fastapi import Query, Response
 
 from router.admin import schemas as s
+from router.admin.problems import field_problem
 from router.admin.services import Services
 from router.admin.views import chosen_pairs, decision_view, evidence_view
 from router.core.observations import Outcome
-from router.store.codec import pair_to_json
+from router.store.codec import export_decision, pair_to_json
 
 SEARCHED_PAIRS = 5_000
 """How many of the newest pairs a filtered question looks through. Chosen: about 50 ms of reading; revisit with
@@ -17,8 +19,20 @@ paging."""
 
 PairLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
 DecisionLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
+WithEvidence = Annotated[bool, Query(description="With the record of what each followed from, for `turnout replay`.")]
 Disagreements = Annotated[bool, Query(description="Only pairs whose answers differ.")]
 OutcomeFilter = Annotated[Outcome | None, Query(description="Only pairs in which a variant ended this way.")]
+
+
+EVIDENCE_BYTES = 8 * 2**20
+"""Most packed evidence in one answer: some 40 MiB of JSON, half a second of work. 200 decisions or more as a rule."""
+
+
+def _check_size(bases: Mapping[int, bytes]) -> None:
+    held = sum(map(len, bases.values()))
+    if held > EVIDENCE_BYTES:
+        fewer = max(1, len(bases) * EVIDENCE_BYTES // held)
+        raise field_problem("limit", len(bases), f"about {fewer}, since evidence takes up to {EVIDENCE_BYTES} bytes")
 
 
 class RecordEndpoints:
@@ -41,10 +55,26 @@ class RecordEndpoints:
         chosen = chosen_pairs(found, limit, outcome, disagreements=disagreements)
         return Response(orjson.dumps([pair_to_json(pair) for pair in chosen]), media_type="application/json")
 
-    async def decisions(self, route: str, limit: DecisionLimit = 100) -> list[s.DecisionView]:
-        """The newest decisions, newest first."""
+    async def decisions(
+        self,
+        route: str,
+        limit: DecisionLimit = 100,
+        evidence: WithEvidence = False,  # noqa: FBT002 - a query parameter
+    ) -> list[s.DecisionView]:
+        """The newest decisions, newest first; with evidence, each with what it followed from."""
         self._services.route(route)
-        return [decision_view(record) for record in await self._services.store.decisions(route, limit)]
+        store = self._services.store
+        records = await store.decisions(route, limit)
+        if not evidence:
+            return [decision_view(record) for record in records]
+        bases = await store.bases(route, limit)
+        _check_size(bases)
+        told = [
+            {**decision_view(one).model_dump(), "record": export_decision(one, bases.get(one.revision))}
+            for one in records
+        ]
+        answer = Response(orjson.dumps(told), media_type="application/json")
+        return cast("list[s.DecisionView]", answer)  # FastAPI passes it on; the description is of the usual answer
 
     async def evidence(self, route: str) -> s.EvidenceView:
         """The counters of the present rollout, added up over all gateway workers."""

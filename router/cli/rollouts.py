@@ -194,6 +194,9 @@ def pairs(
 def decisions(
     route: o.Route = None,
     limit: Limit = 20,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="With what each followed from, for `turnout replay FILE`; json only.")
+    ] = False,
     url: o.Url = DEFAULT_URL,
     token: o.Token = None,
     output: o.Output = Format.TABLE,
@@ -201,8 +204,11 @@ def decisions(
     """Show what was decided. By whom, why, newest first; json is one object a line."""
     from router.cli.show import decision_table
 
+    if evidence and output is not Format.JSON:
+        raise CommandError("--evidence needs -o json", "a table has no room for it", exit_code=USAGE)
+    query: dict[str, str | int | bool] = {"limit": limit} | ({"evidence": "true"} if evidence else {})
     with _api(url, token) as api:
-        _print_records(api.get(f"{api.route(route)}/decisions", {"limit": limit}), output, decision_table)
+        _print_records(api.get(f"{api.route(route)}/decisions", query), output, decision_table)
 
 
 def _simple(verb: str) -> Callable[..., None]:

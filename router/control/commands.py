@@ -285,14 +285,18 @@ class Commands:
     async def _move(self, route: str, order: Order, proposals: Proposals, epoch: int | None = None) -> RolloutState:
         for _ in range(TRIES):
             state = await self._read(route, order)
-            judgement = await self._states.judge_or_invalid(state)
+            evidence, judgement = await self._states.evidence_or_none(state)
+            now_s = self._states.now_s()
             bound = state if epoch is None else replace(state, epoch=epoch)
             wanted = proposals(bound)
-            move = make_move(bound, wanted, judgement, self._states.now_s(), self._states.outside(route))
+            outside = self._states.outside(route)
+            move = make_move(bound, wanted, judgement, now_s, outside)
             if isinstance(move.decision, Hold):
                 raise RefusedError(move.decision.reason, state)
             try:
-                written = await self._states.write(state, move)
+                basis = self._states.basis(bound, evidence, now_s)
+                basis = replace(basis, proposals=tuple(wanted), outside=outside)
+                written = await self._states.write(state, move, basis)
             except StaleEpochError:
                 if epoch is not None:
                     raise

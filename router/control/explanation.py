@@ -5,7 +5,8 @@ Everything here is said of the same judgement, facts and second that `ramp.next_
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from router.control.ramp import ABORT, Facts, span, unfrozen
+from router.control.ramp import ABORT, span, unfrozen
+from router.core.basis import Facts
 from router.core.decisions import DecisionRecord, Judgement, Verdict, all_waits
 from router.core.rollout import Phase, RolloutState
 

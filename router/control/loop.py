@@ -22,11 +22,12 @@ from router.control.commands import Commands, ContendedError, Order, RefusedErro
 from router.control.feedback import Feedback
 from router.control.lease import Lease
 from router.control.probe import Prober
-from router.control.ramp import Facts, Outlook, lagging_of, next_move, propose
+from router.control.ramp import Outlook, lagging_of, next_move, propose
 from router.control.replicas import CONTROL, Pulses, Replica, replicas_of
 from router.control.states import States
 from router.control.watches import Watches
 from router.control.webhooks import GatewayDecisions, Webhooks
+from router.core.basis import Facts
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, Outside, guard
 from router.core.errors import (
@@ -254,10 +255,12 @@ class ControlLoop:
         proposal = self._proposal(state, told, facts, now_s)
         move = next_move(state, proposal, told, now_s, outside)
         if move.decision is proposal:  # nothing else speaks against it: now others are asked by webhook
-            unconfirmed = self.states.webhooks.gates.ask(state, proposal)
-            move = next_move(state, proposal, told, now_s, replace(outside, unconfirmed=unconfirmed))
+            outside = replace(outside, unconfirmed=self.states.webhooks.gates.ask(state, proposal))
+            move = next_move(state, proposal, told, now_s, outside)
         if move.record is not None:
-            await self.states.write(state, move)
+            basis = self.states.basis(state, evidence, now_s)
+            basis = replace(basis, proposals=(proposal,), facts=facts, outside=outside)
+            await self.states.write(state, move, basis)
 
     def outlook(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> Outlook:
         """Return what control would make of this judgement now: what the loop does, in any control process.

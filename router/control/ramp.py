@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from router.analysis.thresholds import FEWEST
 from router.control.replicas import Replica
+from router.core.basis import Facts
 from router.core.decisions import NOTHING_OUTSIDE, Advance, Decision, Hold, Judgement, Outside, Pause, Promote, RollBack
 from router.core.errors import IllegalTransitionError
 from router.core.levels import QUANTILES, threshold_name
@@ -19,18 +20,6 @@ ABORT = "abort"
 """The action that rolls back; every other one pauses."""
 
 PAUSED = "it is paused; an operator goes on with resume or promote, or ends it with abort"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What control knows of a rollout beside its evidence.
-
-    `idle_s` is how long no evidence has arrived; `lagging` says which replicas do not route by the present revision
-    yet, or None.
-    """
-
-    idle_s: float = 0.0
-    lagging: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

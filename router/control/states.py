@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from router.analysis.evidence import Evidence, count_only
-from router.analysis.judge import Case, judge, measure_of_ratios
+from router.analysis.evidence import Evidence
+from router.analysis.judge import measure_of_ratios
 from router.analysis.measures import Measure
+from router.control.judging import case_of, judgement_of
 from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
+from router.core.basis import Basis
 from router.core.decisions import Judgement, Outside
 from router.core.errors import StoreUnavailableError
 from router.core.freeze import FreezeWindow, frozen
@@ -74,54 +76,54 @@ class States:
         self, state: RolloutState, evidence: Evidence, ratios: Sequence[Measure] | None = None, *, detail: bool = True
     ) -> Judgement:
         """Return what this evidence says; `ratios` and `detail` as `router.analysis.judge.judge` takes them."""
-        case = self._case(state)
-        if case is None:
-            return count_only(evidence, state.exposure)
-        judged = judge(case, evidence, ratios, detail=detail)
-        ages = self._watches.ages(state) if self._watches is not None else None
+        judged = judgement_of(state, evidence, ratios, keyed=self._keyed(state), detail=detail)
+        ages = self._watches.ages(state) if self._watches is not None and state.active else None
         return judged if ages is None else replace(judged, exposed_s=ages.exposed_s, running_s=ages.running_s)
 
     def ratios(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
         """Return what this evidence says of precision and f1, for `judgement`."""
-        case = self._case(state)
+        case = case_of(state, keyed=self._keyed(state))
         return () if case is None else measure_of_ratios(case, evidence)
 
-    def _case(self, state: RolloutState) -> Case | None:
-        """Return what the judge is asked about; None when no rollout is under way."""
-        if state.spec is None or not state.active:
-            return None
-        return Case(
-            spec=state.spec,
-            exposures=state.exposures,
-            attempt=state.attempt,
-            keyed=bool(self._routes[state.route].affinity),
-            step_gates=state.steps[state.step].gates,
-        )
+    def _keyed(self, state: RolloutState) -> bool:
+        return bool(self._routes[state.route].affinity)
 
     async def judge_or_invalid(self, state: RolloutState) -> Judgement:
-        """Return what the evidence says, or an invalid judgement when it cannot be read.
+        """Return what the evidence says, or an invalid judgement when it cannot be read."""
+        return (await self.evidence_or_none(state))[1]
+
+    async def evidence_or_none(self, state: RolloutState) -> tuple[Evidence | None, Judgement]:
+        """Return the evidence and what it says, or None and an invalid judgement when it cannot be read.
 
         For operators: an abort does not wait for evidence, and `guard` lets nobody else move on an invalid one.
         """
         try:
-            return await self.judge(state)
+            evidence = await self.evidence(state)
         except StoreUnavailableError as error:
-            return Judgement(invalid=f"evidence could not be read: {error}", reason="no evidence")
+            return None, Judgement(invalid=f"evidence could not be read: {error}", reason="no evidence")
+        return evidence, self.judgement(state, evidence)
 
     def outside(self, route: str) -> Outside:
         """Return what holds a Route back now beside its rollout and evidence, for `guard`."""
         return Outside(frozen=frozen(self.now_s(), self._freeze.get(route, ())))
 
-    async def write(self, before: RolloutState, move: Move) -> bool:
+    def basis(self, state: RolloutState, evidence: Evidence | None, now_s: float) -> Basis:
+        """Return what a decision on this evidence follows from, as far as it is the same whoever proposes."""
+        counters = None if evidence is None else evidence.counters
+        if counters is not None and not state.active:  # then only the present exposure is counted, and nothing judged
+            counters = {key: value for key, value in counters.items() if key.exposure == state.exposure.id}
+        return Basis(state, now_s, counters, self._keyed(state))
+
+    async def write(self, before: RolloutState, move: Move, basis: Basis) -> bool:
         """Replace `before` by what the move made of it; False when somebody else was first.
 
         Raises StoreUnavailableError (the write may have happened) and StaleEpochError.
         """
-        if not await self._store.compare_and_set(move.state, before.revision, move.record):
+        record = None if move.record is None else replace(move.record, basis=basis)
+        if not await self._store.compare_and_set(move.state, before.revision, record):
             return False
         if self._watches is not None:
             self._watches.look([move.state])
-        record = move.record
         if record is not None:
             self.webhooks.tell(record, move.state)
             self.decided[record.kind, str(move.decision.actor.kind)] += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from router.core.basis import Basis
     from router.core.rollout import RolloutState, Spec, Step
 
 
@@ -245,6 +246,8 @@ class DecisionRecord:
     mirror_bp_after: int
     policy: str
     judgement: Judgement
+    basis: "Basis | None" = None
+    """What it followed from; None where nobody could say (a gateway's breaker), or when it is not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,12 +168,19 @@ class StateStore(Protocol):
     ) -> bool:
         """Write `state`, append `record` and publish a Notice, all or nothing, if the revision is as expected.
 
-        `expected_revision` 0 means that the store has never seen the Route. False when somebody else was first. Raises
-        StaleEpochError when the stored epoch is higher than the state's.
+        The record's basis is kept apart from it (`bases`). `expected_revision` 0 means that the store has never seen
+        the Route. False when somebody else was first. Raises StaleEpochError when the stored epoch is higher than the
+        state's.
         """
 
     async def decisions(self, route: str, limit: int) -> "list[DecisionRecord]":
-        """Return the newest records, newest first."""
+        """Return the newest records, newest first, without their bases."""
+
+    async def bases(self, route: str, limit: int) -> "Mapping[int, bytes]":
+        """Return what the newest decisions followed from, by revision: `router.store.basis_codec` packs and reads it.
+
+        At most `limit`, and none of decisions that have none, or whose basis had to make room.
+        """
 
     def notices(self) -> "AsyncIterator[Notice]":
         """Yield a Notice for each change, and an empty one at least once a second while the line is alive.

@@ -13,7 +13,8 @@ from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement,
 from router.core.ports import Heartbeat, Notice, Watched
 from router.core.rollout import FULL_BP
 from router.store import fields as f
-from router.store.fields import Fields, UnreadableRecordError
+from router.store.basis_codec import read_basis, unpack_basis
+from router.store.fields import RECORD_BYTES, Fields, UnreadableRecordError
 from router.store.pair_codec import decode_pairs, encode_pairs, pair_to_json
 from router.store.state_codec import decode_state, encode_state
 
@@ -29,6 +30,7 @@ __all__ = [
     "encode_notice",
     "encode_pairs",
     "encode_state",
+    "export_decision",
     "pair_to_json",
 ]
 
@@ -36,7 +38,7 @@ VERSION = 1
 
 
 def encode_decision(record: DecisionRecord) -> bytes:
-    """Return one line of the ledger."""
+    """Return one line of the ledger, without its basis."""
     return orjson.dumps(
         {
             "v": VERSION,
@@ -60,9 +62,16 @@ def encode_decision(record: DecisionRecord) -> bytes:
     )
 
 
-def decode_decision(raw: bytes | str) -> DecisionRecord:
-    """Return the line in `raw`; raises UnreadableRecordError."""
-    record = Fields.parse(raw, "decision", VERSION)
+def export_decision(record: DecisionRecord, packed: bytes | None) -> dict[str, object]:
+    """Return the line as it stands in an exported ledger, with what the decision followed from: packed, None unknown.
+
+    The basis is passed on unread. Raises UnreadableRecordError where it cannot be unpacked.
+    """
+    basis = None if packed is None else unpack_basis(packed).values
+    return {**orjson.loads(encode_decision(record)), "basis": basis}
+
+
+def _decision(record: Fields) -> DecisionRecord:
     return DecisionRecord(
         at_s=record.number("at_s"),
         route=record.text("route"),
@@ -80,7 +89,13 @@ def decode_decision(raw: bytes | str) -> DecisionRecord:
         mirror_bp_after=record.whole("mirror_bp_after", 0, FULL_BP),
         policy=record.text("policy"),
         judgement=_judgement(record.record("judgement")),
+        basis=None if record.values.get("basis") is None else read_basis(record.record("basis")),
     )
+
+
+def decode_decision(raw: bytes | str, longest: int | None = RECORD_BYTES) -> DecisionRecord:
+    """Return the line in `raw`, with its basis if that is there; raises UnreadableRecordError."""
+    return _decision(Fields.parse(raw, "decision", VERSION, longest))
 
 
 def _judgement_to_json(judgement: Judgement) -> dict[str, object]:

@@ -28,6 +28,11 @@ def decisions(route: str) -> str:
     return f"{_tag(route)}:decisions"
 
 
+def bases(route: str) -> str:
+    """Return the stream of what decisions followed from: `p` packed, `r` their revision, `b` bytes ever written."""
+    return f"{_tag(route)}:bases"
+
+
 def audit(route: str) -> str:
     """Return the stream of who looked at or changed what."""
     return f"{_tag(route)}:audit"

@@ -13,15 +13,18 @@ from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
 from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
+from router.store.basis_codec import encode_basis
 from router.store.connections import Connections
 from router.store.fields import UnreadableRecordError
 from router.store.retention import (
+    BASES_BYTES,
+    BASIS_BYTES,
     CLASSES_KEPT,
-    DECISIONS_KEPT,
     ENTRY_BYTES,
     EVIDENCE_KEPT_S,
     HEARTBEAT_KEPT_S,
     LABELS_KEPT,
+    decisions_kept,
 )
 from router.store.subscription import subscribe
 from router.telemetry import logs
@@ -45,6 +48,9 @@ PAGE_BATCHES = 4
 
 DECISIONS_AT_ONCE = 500
 """Decisions read in one go, at most, for the same reason."""
+
+BASES_AT_ONCE = 4
+"""Bases of decisions read in one go: the largest have 1.5 MiB each."""
 
 BOOTS_AT_ONCE = 32
 """Evidence hashes read in one go, for the same reason."""
@@ -96,11 +102,14 @@ class RedisStore:
         False when somebody else was first. Raises StaleEpochError when the stored epoch is higher than the state's,
         ValueError when the state itself could not be read back.
         """
+        line = codec.encode_decision(record) if record else b""
         written = await self._connections.ask(
-            "EVAL", scripts.COMPARE_AND_SET, 2, keys.state(state.route), keys.decisions(state.route),
+            "EVAL", scripts.COMPARE_AND_SET, 3,
+            keys.state(state.route), keys.decisions(state.route), keys.bases(state.route),
             expected_revision, state.revision, state.epoch, codec.encode_state(state),
-            codec.encode_decision(record) if record else b"", DECISIONS_KEPT,
+            line, decisions_kept(len(line)),
             keys.NOTICES, codec.encode_notice(Notice(state.route, state.revision)),
+            self._packed(record), BASES_BYTES, ENTRY_BYTES,
         )  # fmt: skip
         if written == -1:
             raise StaleEpochError(
@@ -108,6 +117,16 @@ class RedisStore:
                 "another control process decides now, this one must stop"
             )
         return bool(written)
+
+    def _packed(self, record: DecisionRecord | None) -> bytes:
+        """Return the basis of a decision; nothing for one so large that it would push out all others."""
+        packed = encode_basis(record.basis) if record and record.basis else b""
+        if record and len(packed) > BASIS_BYTES:
+            self._log.warning(
+                "basis too large to keep", route=record.route, revision=record.revision, bytes=len(packed)
+            )
+            return b""
+        return packed
 
     async def decisions(self, route: str, limit: int) -> list[DecisionRecord]:
         """Return the newest records, newest first; unreadable ones are skipped and logged."""
@@ -123,6 +142,22 @@ class RedisStore:
                 break
             before = b"(" + entries[-1][0]
         skips.tell(self._log)
+        return found
+
+    async def bases(self, route: str, limit: int) -> Mapping[int, bytes]:
+        """Return the newest `limit` packed bases by the revision of the decision that followed; older ones are gone."""
+        key, before = keys.bases(route), b"+"
+        found: dict[int, bytes] = {}
+        while len(found) < limit:
+            count = min(limit - len(found), BASES_AT_ONCE)
+            entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
+            for entry in entries:
+                revision, packed = _field(entry, b"r"), _field(entry, b"p")
+                if revision is not None and packed is not None and revision.isdigit():
+                    found.setdefault(int(revision), packed)
+            if len(entries) < count:
+                break
+            before = b"(" + entries[-1][0]
         return found
 
     def notices(self) -> AsyncIterator[Notice]:

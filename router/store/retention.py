@@ -8,7 +8,26 @@ jemalloc rounds large payloads up to its size classes, by up to 30 %, which is n
 """
 
 DECISIONS_KEPT = 10_000
-"""Decisions kept for each Route, about 5 MiB."""
+DECISIONS_BYTES = 16 * 2**20
+"""Decisions kept for each Route: so many, and no more than fit these bytes if all are as long as the newest.
+
+With one gate a decision takes 1 KiB, with ten gates 10 KiB, so that 1,600 of those are kept.
+"""
+
+
+def decisions_kept(record_bytes: int) -> int:
+    """Return how many decisions are kept when the newest takes so many bytes."""
+    return max(1, min(DECISIONS_KEPT, DECISIONS_BYTES // max(1, record_bytes)))
+
+
+BASES_BYTES = 16 * 2**20
+"""Bytes of what decisions followed from, kept for each Route: 10 to 40 KiB each as a rule, so 400 decisions or more.
+
+The largest, after 50 exposures on a Route with affinity keys, have 1.5 MiB: ten of them.
+"""
+
+BASIS_BYTES = 4 * 2**20
+"""Most bytes of one basis. Chosen: above any that can be, as far as is known; one that is larger is not kept."""
 
 EVIDENCE_KEPT_S = 30 * 86_400
 """How long evidence outlives its last write; a rollout lasts 7 days unless configured otherwise."""

@@ -4,9 +4,34 @@ They are sent with EVAL each time: 1 KB a call buys that a restarted or replaced
 state writes carry `allow-oom` (Redis 7, Valkey): a store that is full of pairs must still take a rollback.
 """
 
-COMPARE_AND_SET = """#!lua flags=allow-oom
--- KEYS: state, decisions
--- ARGV: expected revision, revision, epoch, body, decision record or '', entries kept, channel, notice
+_ADD_WITHIN = """
+-- Add an entry to a stream of packed ones and drop the oldest beyond `keep` bytes. Each knows where it ends in all
+-- bytes ever written, so what is held is known from the newest and the oldest.
+local function add_within(stream, keep, entry_bytes, packed, revision)
+  local function first(range)
+    local entry = {}
+    if not range[1] then return entry, nil end
+    for i = 1, #range[1][2], 2 do entry[range[1][2][i]] = range[1][2][i + 1] end
+    return entry, range[1][1]
+  end
+  local newest = first(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1))
+  local written = (tonumber(newest.b) or 0) + #packed + entry_bytes
+  redis.call('XADD', stream, '*', 'p', packed, 'r', revision, 'b', string.format('%.0f', written))
+  while true do
+    local oldest, id = first(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1))
+    if not id then return end
+    local ends = tonumber(oldest.b)
+    if ends and oldest.p and ends <= written and written - (ends - #oldest.p - entry_bytes) <= keep then return end
+    redis.call('XDEL', stream, id)
+  end
+end
+"""
+
+COMPARE_AND_SET = f"""#!lua flags=allow-oom
+-- KEYS: state, decisions, bases
+-- ARGV: expected revision, revision, epoch, body, decision record or '', entries kept, channel, notice,
+--       packed basis or '', bytes of bases kept, entry bytes
+{_ADD_WITHIN}
 local stored = redis.call('HMGET', KEYS[1], 'revision', 'epoch')
 -- Missing is 0 (never seen); present yet no number must stay an error, or a damaged state would be overwritten.
 local revision = stored[1] and tonumber(stored[1]) or (not stored[1] and 0)
@@ -18,6 +43,7 @@ if epoch > tonumber(ARGV[3]) then return -1 end
 if revision ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'epoch', ARGV[3], 'body', ARGV[4])
 if ARGV[5] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'r', ARGV[5]) end
+if ARGV[9] ~= '' then add_within(KEYS[3], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[9], ARGV[2]) end
 redis.call('PUBLISH', ARGV[7], ARGV[8])
 return 1
 """

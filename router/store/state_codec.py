@@ -34,8 +34,8 @@ def encode_state(state: RolloutState) -> bytes:
             "exposure": _exposure_to_json(state.exposure),
             "past": [_exposure_to_json(exposure) for exposure in state.past],
             "id": state.id,
-            "spec": None if spec is None else _spec_to_json(spec),
-            "steps": [_step_to_json(step) for step in state.steps],
+            "spec": None if spec is None else spec_to_json(spec),
+            "steps": [step_to_json(step) for step in state.steps],
             "step": state.step,
             "approved": state.approved,
             "started_s": state.started_s,
@@ -57,8 +57,8 @@ def encode_state(state: RolloutState) -> bytes:
 def decode_state(raw: bytes | str) -> RolloutState:
     """Return the state in `raw`; raises UnreadableRecordError."""
     record = Fields.parse(raw, "state", VERSION)
-    spec = None if record.get("spec") is None else _spec(record.record("spec"))
-    steps = tuple(_step(step) for step in record.records("steps"))
+    spec = None if record.get("spec") is None else read_spec(record.record("spec"))
+    steps = tuple(read_step(step) for step in record.records("steps"))
     return RolloutState(
         route=record.text("route"),
         stable=record.text("stable"),
@@ -102,11 +102,12 @@ def _exposure(record: Fields) -> Exposure:
     )
 
 
-def _spec_to_json(spec: Spec) -> dict[str, object]:
+def spec_to_json(spec: Spec) -> dict[str, object]:
+    """Return what was asked for, as it stands in records."""
     return {
         "candidate": spec.candidate,
         "policy": spec.policy,
-        "steps": [_step_to_json(step) for step in spec.steps],
+        "steps": [step_to_json(step) for step in spec.steps],
         "gates": [_gate_to_json(gate) for gate in spec.gates],
         "alpha": spec.alpha,
         "beta": spec.beta,
@@ -123,12 +124,13 @@ def _spec_to_json(spec: Spec) -> dict[str, object]:
     }
 
 
-def _spec(record: Fields) -> Spec:
+def read_spec(record: Fields) -> Spec:
+    """Return what was asked for; raises UnreadableRecordError."""
     breaker, no_data = record.record("breaker"), record.record("no_data")
     return Spec(
         candidate=record.text("candidate"),
         policy=record.text("policy"),
-        steps=tuple(_step(step) for step in record.records("steps")),
+        steps=tuple(read_step(step) for step in record.records("steps")),
         gates=tuple(_gate(gate) for gate in record.records("gates")),
         alpha=record.number("alpha"),
         beta=record.number("beta"),
@@ -145,7 +147,8 @@ def _spec(record: Fields) -> Spec:
     )
 
 
-def _step_to_json(step: Step) -> dict[str, object]:
+def step_to_json(step: Step) -> dict[str, object]:
+    """Return one step, as it stands in records."""
     return {
         "weight_bp": step.weight_bp,
         "mirror_bp": step.mirror_bp,
@@ -157,7 +160,8 @@ def _step_to_json(step: Step) -> dict[str, object]:
     }
 
 
-def _step(record: Fields) -> Step:
+def read_step(record: Fields) -> Step:
+    """Return one step; raises UnreadableRecordError."""
     return Step(
         weight_bp=record.whole("weight_bp", 0, FULL_BP),
         mirror_bp=record.whole("mirror_bp", 0, FULL_BP),

@@ -16,8 +16,16 @@ from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.core.traffic import NO_KEY
 from router.store import codec
+from router.store.basis_codec import encode_basis
 from router.store.keys import LABELS_BOOT
-from router.store.retention import CLASSES_KEPT, DECISIONS_KEPT, ENTRY_BYTES, HEARTBEAT_KEPT_S, LABELS_KEPT
+from router.store.retention import (
+    BASES_BYTES,
+    CLASSES_KEPT,
+    ENTRY_BYTES,
+    HEARTBEAT_KEPT_S,
+    LABELS_KEPT,
+    decisions_kept,
+)
 
 BEAT_S = 0.5
 """Pause between two empty notices, as on the real line."""
@@ -47,6 +55,7 @@ class MemoryServer:
     up: bool = True
     states: dict[str, bytes] = field(default_factory=dict)
     records: dict[str, deque[bytes]] = field(default_factory=dict)
+    bases: dict[str, dict[int, bytes]] = field(default_factory=dict)
     batches: dict[str, deque[tuple[bytes, int]]] = field(default_factory=dict)
     evidence: dict[tuple[str, str], dict[str, dict[CounterKey, int]]] = field(default_factory=dict)
     sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -115,8 +124,15 @@ class MemoryStore:
             return False
         server.states[state.route] = body
         if record:
-            kept = server.records.setdefault(state.route, deque(maxlen=DECISIONS_KEPT))
-            kept.appendleft(codec.encode_decision(record))
+            kept, line = server.records.setdefault(state.route, deque()), codec.encode_decision(record)
+            kept.appendleft(line)
+            while len(kept) > decisions_kept(len(line)):
+                kept.pop()
+            if record.basis:
+                bases = server.bases.setdefault(state.route, {})
+                bases[state.revision] = encode_basis(record.basis)
+                while sum(len(packed) + ENTRY_BYTES for packed in bases.values()) > BASES_BYTES:
+                    del bases[next(iter(bases))]
         server.tell(Notice(state.route, state.revision))
         return True
 
@@ -124,6 +140,11 @@ class MemoryStore:
         """Return the newest records, newest first."""
         records = (await self._reach()).records.get(route, ())
         return [codec.decode_decision(raw) for raw in islice(records, limit)]
+
+    async def bases(self, route: str, limit: int) -> Mapping[int, bytes]:
+        """Return what the newest decisions followed from, by revision."""
+        bases = (await self._reach()).bases.get(route, {})
+        return dict(islice(reversed(bases.items()), limit))
 
     async def notices(self) -> AsyncIterator[Notice]:
         """Yield an empty Notice at once and twice a second, and one for each new revision; raises when cut off."""

@@ -1,6 +1,7 @@
 """Complete, valid values to start a test from: change what it is about with `dataclasses.replace`."""
 
-from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement, Verdict
+from router.core.basis import Basis, Facts
+from router.core.decisions import Advance, Counts, DecisionRecord, GateResult, Judgement, Outside, Verdict
 from router.core.observations import Comparison, CounterKey, Outcome, Pair, PairSide
 from router.core.ports import Heartbeat, RecordBatch
 from router.core.rollout import Exposure, GateSpec, Phase, RolloutState, Spec, Step
@@ -74,6 +75,18 @@ def sample_decision(route: str, revision: int = 1) -> DecisionRecord:
             thresholds=(("latency_p50_ms", 3.5),),
         ),
     )
+
+
+def sample_basis(route: str, revision: int = 1) -> Basis:
+    """Return what a decision of control's followed from: a proposal, facts, and counters of two exposures."""
+    counters = {
+        CounterKey(1, "started", "", "stable", "all"): 1_000,
+        CounterKey(1, "label", "country=de|at", "pair", "%7:111/0"): 2**53,
+        CounterKey(revision, "latency", "", "candidate", "230"): 7,
+    }
+    state, proposal = sample_state(route, revision), Advance(reason="next: „v2“")
+    facts, outside = Facts(12.5, "b1 not yet"), Outside("frozen until Mon", "nobody agreed", "the pager demands it")
+    return Basis(state, NOW_S, counters, keyed=True, proposals=(proposal,), facts=facts, outside=outside)
 
 
 def sample_pair(route: str, number: int = 1, boot: str = "boot1") -> Pair:

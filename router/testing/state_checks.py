@@ -4,9 +4,10 @@ import asyncio
 from dataclasses import replace
 
 from router.core.errors import StaleEpochError
+from router.store.basis_codec import decode_basis
 from router.testing.clients import MakeStore, fresh, opened
 from router.testing.expect import ensure, expect
-from router.testing.samples import ROLLOUT, sample_decision, sample_state
+from router.testing.samples import ROLLOUT, sample_basis, sample_decision, sample_state
 
 
 async def check_store_holds_nothing_of_a_route_it_has_never_seen(make_store: MakeStore) -> None:
@@ -82,3 +83,22 @@ async def check_decisions_come_newest_first(make_store: MakeStore) -> None:
         await store.compare_and_set(sample_state(route, 6), 5, None)
         expect(records[::-1], await store.decisions(route, 100), "all records, newest first")
         expect(records[:2:-1], await store.decisions(route, 2), "no more than asked for, the newest ones")
+
+
+async def check_bases_are_kept_with_their_decisions(make_store: MakeStore) -> None:
+    """What a decision followed from is found by its revision, and only where it was written."""
+    route = fresh("route")
+    basis = sample_basis(route)
+    async with opened(make_store) as writer, opened(make_store) as reader:
+        expect({}, dict(await reader.bases(route, 10)), "an unknown Route has no bases")
+        for revision in range(1, 5):
+            kept = replace(basis, now_s=basis.now_s + revision) if revision != 2 else None
+            record = replace(sample_decision(route, revision), basis=kept)
+            ensure(await writer.compare_and_set(sample_state(route, revision), revision - 1, record), "nobody else")
+        losing = replace(sample_decision(route, 9), basis=basis)
+        ensure(not await writer.compare_and_set(sample_state(route, 9), 8, losing), "a wrong revision writes nothing")
+        found = {revision: decode_basis(packed) for revision, packed in (await reader.bases(route, 10)).items()}
+        expect([4, 3, 1], list(found), "newest first; a decision without a basis has none")
+        expect(replace(basis, now_s=basis.now_s + 3), found[3], "a basis survives unchanged")
+        expect([4, 3], list(await reader.bases(route, 2)), "no more than asked for")
+        expect([None] * 4, [one.basis for one in await reader.decisions(route, 10)], "records stay light")

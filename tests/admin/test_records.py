@@ -1,13 +1,19 @@
 """What was recorded, as the admin API shows it. On memory and on Valkey."""
 
+import json
+import random
 from dataclasses import replace
 
 import pytest
 
-from router.core.observations import Comparison, Outcome, Pair
+from router.control.replay import Outcome as Replay
+from router.control.replay import replay
+from router.core.basis import Basis
+from router.core.observations import Comparison, CounterKey, Outcome, Pair
 from router.core.ports import RecordBatch
-from router.store.codec import encode_pairs, pair_to_json
-from router.testing.samples import sample_pair
+from router.plugins import load_policies
+from router.store.codec import decode_decision, encode_pairs, pair_to_json
+from router.testing.samples import sample_decision, sample_pair
 from tests.admin.desk import ROLLOUT, Desk, problem
 
 PAIRS = "/v1/routes/digits/pairs"
@@ -84,6 +90,44 @@ async def test_decisions_come_newest_first_with_all_they_changed(desk: Desk) -> 
     }  # fmt: skip
     assert newest["judgement"]["reason"] == "nothing is judged: no gate is enforced"
     assert len(await desk.get("/v1/routes/digits/decisions", params={"limit": 1})) == 1
+
+
+async def test_decisions_come_with_what_they_followed_from_when_asked(desk: Desk) -> None:
+    """The usual answer stays light; with evidence each has the ledger's own record, which replays."""
+    started = await desk.start()
+    counters = {CounterKey(1, "outcome", "", "stable", "ok"): 7, CounterKey(1, "pair", "", "pair", "both"): 5}
+    batch = RecordBatch("digits", started["id"], "g1", 1, 0, encode_pairs([]), counters)
+    await desk.store.append(batch, 2**26)
+    await desk.post("pause", reason="lunch")
+    path = "/v1/routes/digits/decisions"
+    light = await desk.get(path)
+    told = await desk.get(path, params={"evidence": "true"})
+    assert light == [{key: value for key, value in one.items() if key != "record"} for one in told]
+    records = [decode_decision(json.dumps(one["record"])) for one in told]
+    assert [one.kind for one in records] == ["pause", "start"]
+    assert [replay(one, load_policies()).outcome for one in records] == [Replay.SAME, Replay.SAME]
+    assert records[0].basis is not None
+    assert records[0].basis.counters == counters
+    assert records[0].judgement.counts.pairs == 5
+    assert len(await desk.get(path, params={"evidence": "true", "limit": 1})) == 1
+
+
+async def test_more_evidence_than_fits_one_answer_is_refused_with_what_would_fit(desk: Desk) -> None:
+    """Nothing is cut off silently."""
+    started = await desk.start()
+    noise = random.Random(1)
+    counters = {CounterKey(1, noise.randbytes(40).hex(), "", "pair", "x"): n for n in range(30_000)}
+    state = await desk.control.states.read("digits")
+    basis = Basis(state, 1.0, counters, keyed=False)
+    for revision in range(2, 9):
+        record = replace(sample_decision("digits", revision), rollout=started["id"], basis=basis)
+        assert await desk.store.compare_and_set(replace(state, revision=revision), revision - 1, record)
+    path = "/v1/routes/digits/decisions"
+    document = problem(await desk.client.get(path, params={"evidence": "true"}), 422)
+    assert document["field"] == "limit"
+    assert "since evidence takes up to 8388608 bytes" in document["expected"]
+    assert len(await desk.get(path, params={"evidence": "true", "limit": 2})) == 2
+    assert len(await desk.get(path)) == 8
 
 
 async def test_a_route_without_rollout_has_no_evidence(desk: Desk) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from router.control.commands import Change
 from router.control.explanation import changes_of, limits_of, missing_of
-from router.control.ramp import Facts, next_move
+from router.control.ramp import next_move
+from router.core.basis import Facts
 from router.core.decisions import Advance, Counts, GateResult, Hold, Judgement, Verdict
 from router.core.observations import CUTS, CounterKey
 from router.core.ports import RecordBatch

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from router.control.loop import ControlLoop
-from router.control.ramp import Facts
+from router.core.basis import Facts
 from router.core.decisions import Advance, Decision, DecisionRecord, Judgement, Promote, SetExposure
 from router.core.observations import CounterKey
 from router.core.ports import Notice, RecordBatch

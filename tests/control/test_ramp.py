@@ -6,9 +6,10 @@ import pytest
 
 from router.control.commands import Change, RefusedError
 from router.control.loop import ControlLoop
-from router.control.ramp import Facts, lagging_of, propose
+from router.control.ramp import lagging_of, propose
 from router.control.replicas import GATEWAY, LIVE_S, Pulses, replicas_of
 from router.control.states import States
+from router.core.basis import Facts
 from router.core.config import PairsConfig
 from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
 from router.core.observations import CUTS, CounterKey

@@ -16,10 +16,19 @@ from router.core.errors import ConfigError, StoreUnavailableError
 from router.core.observations import CounterKey
 from router.core.ports import Notice
 from router.store import keys, subscription
+from router.store.basis_codec import encode_basis
 from router.store.embedded import EmbeddedValkey
 from router.store.redis import RedisStore
-from router.store.retention import EVIDENCE_KEPT_S
-from router.testing.samples import ROLLOUT, sample_batch, sample_decision, sample_heartbeat, sample_pair, sample_state
+from router.store.retention import BASES_BYTES, DECISIONS_BYTES, EVIDENCE_KEPT_S
+from router.testing.samples import (
+    ROLLOUT,
+    sample_basis,
+    sample_batch,
+    sample_decision,
+    sample_heartbeat,
+    sample_pair,
+    sample_state,
+)
 
 KEEP_ALL = 2**30
 
@@ -370,6 +379,40 @@ async def test_the_ledger_is_bounded(valkey: EmbeddedValkey, store: RedisStore) 
         await store.compare_and_set(sample_state("digits"), 0, sample_decision("digits"))
         assert 10_000 <= await client.xlen(keys.decisions("digits")) < 10_200
     assert await store.decisions("digits", 20_000) == [sample_decision("digits")]
+
+
+async def test_long_decisions_are_kept_in_the_same_bytes(valkey: EmbeddedValkey, store: RedisStore) -> None:
+    """A hundred gates with a sentence each make a line long: fewer decisions are kept then, the newest among them."""
+    long = replace(sample_decision("digits"), reason="x" * 200_000)
+    async with raw_client(valkey) as client:
+        for revision in range(1, 121):
+            await store.compare_and_set(sample_state("digits", revision), revision - 1, long)
+        assert 60 < await client.xlen(keys.decisions("digits")) <= DECISIONS_BYTES // 200_000 + 2
+        assert await client.memory_usage(keys.decisions("digits"), samples=0) < 1.1 * DECISIONS_BYTES
+
+
+async def test_bases_are_bounded_in_the_servers_memory(valkey: EmbeddedValkey, store: RedisStore) -> None:
+    """The oldest make room, the newest stay, also after somebody deleted some; one too large alone is not kept."""
+    noise = random.Random(1)
+    counters = {CounterKey(1, "m", "", "pair", noise.randbytes(40).hex()): n for n in range(20_000)}
+    basis = replace(sample_basis("digits"), counters=counters)
+    size = len(encode_basis(basis))
+    writes = 2 * BASES_BYTES // size
+    async with raw_client(valkey) as client:
+        for revision in range(1, writes + 1):
+            record = replace(sample_decision("digits", revision), basis=basis)
+            assert await store.compare_and_set(sample_state("digits", revision), revision - 1, record)
+            if revision == 10:
+                await client.xtrim(keys.bases("digits"), maxlen=3, approximate=False)
+        used = await client.memory_usage(keys.bases("digits"), samples=0)
+    assert 0.6 * BASES_BYTES < used < 1.35 * BASES_BYTES
+    kept = list(await store.bases("digits", 10**6))
+    assert kept == list(range(writes, writes - len(kept), -1))
+    assert BASES_BYTES - 2 * size < len(kept) * (size + 128) <= BASES_BYTES
+    huge = replace(basis, counters={key._replace(slice=str(n)): n for key in counters for n in range(20)})
+    record = replace(sample_decision("digits", writes + 1), basis=huge)
+    assert await store.compare_and_set(sample_state("digits", writes + 1), writes, record)
+    assert list(await store.bases("digits", 1)) == [writes]
 
 
 async def test_a_lease_survives_a_server_clock_that_goes_back(store: RedisStore) -> None:
