@@ -67,6 +67,7 @@ def table(services: Services) -> tuple[Row, ...]:
         Row("GET", f"{ROUTE}/pairs", records.pairs, VIEWER),
         Row("GET", f"{ROUTE}/decisions", records.decisions, VIEWER),
         Row("GET", f"{ROUTE}/evidence", records.evidence, VIEWER),
+        Row("GET", f"{ROUTE}/timeline", records.timeline, VIEWER),
         Row("POST", "/v1/feedback", FeedbackEndpoints(services).take, OPERATOR),
     )
 

@@ -1,6 +1,7 @@
 """Endpoints for machines: alive, ready, metrics."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from fastapi import Response
@@ -9,11 +10,27 @@ from router.admin import schemas as s
 from router.admin.problems import ProblemError
 from router.admin.services import Services
 from router.control.replicas import GATEWAY
-from router.core.rollout import FULL_BP
+from router.core.decisions import Judgement
+from router.core.rollout import FULL_BP, RolloutState
 from router.telemetry.metrics import CONTENT_TYPE, Snapshot, render
 
 SILENT_S = 5.0
 """How long the loop may be silent and still count as turning. Chosen: five turns."""
+
+
+def gate_series(states: Mapping[str, RolloutState], judgements: Mapping[str, Judgement]) -> Snapshot:
+    """Return what the gates of each rollout under way say; a number that is not known has no series."""
+    series: dict[str, dict[tuple[str, ...], float]] = {}
+    for route, judgement in judgements.items():
+        spec = states[route].spec
+        floors = {gate.name for gate in spec.gates if gate.minimum is not None} if spec else set()
+        for gate in judgement.gates:
+            bound = gate.low if gate.gate in floors else gate.high
+            found = {"estimate": gate.estimate, "bound": bound, "threshold": gate.margin, "log_e": gate.log_e_harm}
+            for name, value in found.items():
+                if value is not None:
+                    series.setdefault(f"turnout_gate_{name}", {})[route, gate.gate] = value
+    return series
 
 
 class HealthEndpoints:
@@ -51,6 +68,7 @@ class HealthEndpoints:
         return {
             "turnout_weight_ratio": {(name,): state.exposure.weight_bp / FULL_BP for name, state in states},
             "turnout_mirror_ratio": {(name,): state.exposure.mirror_bp / FULL_BP for name, state in states},
+            **gate_series(view.states, view.judgements),
             "turnout_store_up": {(): float(control.store_up)},
             "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
             "turnout_webhooks_total": {key: float(number) for key, number in control.states.webhooks.counts.items()},

@@ -11,6 +11,7 @@ from router.admin.problems import field_problem
 from router.admin.services import Services
 from router.admin.views import chosen_pairs, decision_view, evidence_view
 from router.core.observations import Outcome
+from router.store.basis_codec import basis_to_json, unpack_basis
 from router.store.codec import export_decision, pair_to_json
 
 SEARCHED_PAIRS = 5_000
@@ -20,6 +21,7 @@ paging."""
 PairLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
 DecisionLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
 WithEvidence = Annotated[bool, Query(description="With the record of what each followed from, for `turnout replay`.")]
+RolloutOf = Annotated[str | None, Query(max_length=100, description="A rollout's id; unset: the present one.")]
 Disagreements = Annotated[bool, Query(description="Only pairs whose answers differ.")]
 OutcomeFilter = Annotated[Outcome | None, Query(description="Only pairs in which a variant ended this way.")]
 
@@ -75,6 +77,19 @@ class RecordEndpoints:
         ]
         answer = Response(orjson.dumps(told), media_type="application/json")
         return cast("list[s.DecisionView]", answer)  # FastAPI passes it on; the description is of the usual answer
+
+    async def timeline(self, route: str, rollout: RolloutOf = None) -> Response:
+        """What the evidence of a rollout was from time to time, oldest first, and of the present one what it is now."""
+        services = self._services
+        state = await services.state(route)
+        chosen = state.id if rollout is None else rollout
+        packed = await services.store.samples(route, chosen)
+        points: list[object] = [unpack_basis(one).values for one in packed]
+        if chosen and chosen == state.id:
+            states = services.control.states
+            now = states.basis(state, await states.evidence(state), services.now_s())
+            points.append(basis_to_json(now))
+        return Response(orjson.dumps(points), media_type="application/json")
 
     async def evidence(self, route: str) -> s.EvidenceView:
         """The counters of the present rollout, added up over all gateway workers."""

@@ -1,4 +1,4 @@
-"""Commands that explain a rollout by what was recorded, and take its decisions again."""
+"""Commands that explain a rollout by what was recorded, take its decisions again, and put other questions to it."""
 # ruff: noqa: PLR0913, PLR0917 - an option of a command is an argument of its function
 
 import json
@@ -16,6 +16,7 @@ from router.cli.output import emit, say
 from router.cli.problems import ERROR, USAGE, CommandError
 
 if TYPE_CHECKING:
+    from router.core.basis import Basis
     from router.core.decisions import DecisionRecord
 
 Source = Annotated[
@@ -30,7 +31,7 @@ Newest = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="Ho
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`, in the order of the help page."""
-    for command in (explain, replay):
+    for command in (explain, replay, rejudge):
         app.command()(command)
 
 
@@ -77,13 +78,70 @@ def replay(
     raise typer.Exit(0 if Outcome.SAME in outcomes and Outcome.DIFFERS not in outcomes else ERROR)
 
 
+def rejudge(
+    source: Source = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="YAML file with `gates:` as in a rollout block, alpha and beta.")
+    ] = None,
+    rollout: Annotated[str | None, typer.Option(help="The rollout's id.", show_default="the newest")] = None,
+    limit: Newest = 100,
+    url: o.Url = DEFAULT_URL,
+    token: o.Token = None,
+    output: o.Output = Format.TABLE,
+) -> None:
+    """Say what other gates would have done. They judge the recorded evidence at each decision, and in between."""
+    from router.cli.rejudged import rejudge_body, rejudge_lines
+    from router.control.rejudge import Asked, Moment
+    from router.control.rejudge import rejudge as judged_anew
+    from router.plugins import load_policies
+    from router.settings import load_gates
+
+    if gates is None:
+        raise CommandError("--gates missing", fix="name a YAML file with `gates:`", exit_code=USAGE)
+    asked = load_gates(gates)
+    records = _records(source, rollout, limit, url, token)
+    chosen = rollout or (records[-1].rollout if records else "")
+    moments = [Moment(one.basis, one) for one in records if one.basis and one.basis.state.id == chosen]
+    if not _is_file(source):
+        moments += [Moment(basis) for basis in _timeline(source, chosen, url, token)]
+    policies = load_policies()
+    if missing := {one.basis.state.policy for one in moments if one.basis.state.active} - policies.keys():
+        raise CommandError(f"policy {', '.join(sorted(missing))} is not installed here", "it says what comes next")
+    found = judged_anew(moments, Asked(asked.gates, asked.alpha, asked.beta), policies)
+    if not found.points:
+        raise CommandError(
+            f"nothing to judge of rollout {chosen or '(none)'}", "no evidence of it is recorded", _EXPORT
+        )
+    if output is Format.JSON:
+        say(json.dumps(rejudge_body(chosen, found), ensure_ascii=False))
+    else:
+        emit(rejudge_lines(chosen, found))
+
+
+def _is_file(source: str | None) -> bool:
+    return source is not None and Path(source).is_file()
+
+
+def _timeline(route: str | None, rollout: str, url: str, token: str | None) -> "Sequence[Basis]":
+    """Return what the evidence of the rollout was between its decisions, and of the present one what it is now."""
+    import orjson
+
+    from router.cli.client import Api
+    from router.store.basis_codec import read_basis
+    from router.store.fields import Fields
+
+    with closing(Api(url, token)) as api:
+        told = orjson.loads(api.get(f"{api.route(route)}/timeline", {"rollout": rollout}).content)
+    return [read_basis(Fields.of(one, f"timeline[{number}]")) for number, one in enumerate(told)]
+
+
 def _records(
     source: str | None, rollout: str | None, limit: int, url: str, token: str | None
 ) -> "Sequence[DecisionRecord]":
     """Return the recorded decisions with what they followed from, oldest first."""
     from router.cli.client import Api
 
-    if source is not None and Path(source).is_file():
+    if source is not None and _is_file(source):
         told = _exported(Path(source))
     else:
         with closing(Api(url, token)) as api:

@@ -15,7 +15,7 @@ def replay_lines(found: Sequence[Replayed]) -> Iterator[Line]:
     """Yield one line for each decision, under it each difference, and at the end how many there were of each."""
     for one in found:
         record, style = one.record, _STYLES[one.outcome]
-        at = clock(_iso(record.at_s))
+        at = clock(iso(record.at_s))
         why = f" ({escape(one.why)})" if one.why else ""
         said = f"{escape(record.kind)} by {escape(record.actor)}: {escape(record.reason)}"
         yield Line(f"{one.outcome:<14}  {at}  revision {record.revision}  {said}{why}", style)
@@ -32,7 +32,7 @@ def replay_body(one: Replayed) -> Body:
     """Return one decision's replay as an object."""
     record = one.record
     return {
-        "at": _iso(record.at_s),
+        "at": iso(record.at_s),
         "rollout": record.rollout,
         "revision": record.revision,
         "kind": record.kind,
@@ -44,5 +44,6 @@ def replay_body(one: Replayed) -> Body:
     }
 
 
-def _iso(at_s: float) -> str:
+def iso(at_s: float) -> str:
+    """Return a wall-clock second as the API writes it."""
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds")

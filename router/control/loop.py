@@ -16,18 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from router.analysis.evidence import Evidence
-from router.analysis.measures import Measure
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.commands import Commands, ContendedError, Order, RefusedError
 from router.control.feedback import Feedback
 from router.control.lease import Lease
+from router.control.looks import Looks
 from router.control.probe import Prober
 from router.control.ramp import Outlook, lagging_of, next_move, propose
 from router.control.replicas import CONTROL, Pulses, Replica, replicas_of
 from router.control.states import States
 from router.control.watches import Watches
 from router.control.webhooks import GatewayDecisions, Webhooks
-from router.core.basis import Facts
+from router.core.basis import Basis, Facts
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, Outside, guard
 from router.core.errors import (
@@ -56,21 +56,19 @@ Propose = Callable[[RolloutState, Judgement, Facts, float], Decision]
 FILE = Actor(ActorKind.CONFIG, "file")
 
 
-RATIOS_EVERY_S = 10.0
-"""How often precision and f1 are measured: they cost as much as everything else together (statistics.md 2.4)."""
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """What the loop saw in its last good turn. `blocks` says of each Route why its block has not started yet.
 
-    `epoch` is None while another process decides.
+    `epoch` is None while another process decides. `judgements` are of the rollouts that this one decides for, with all
+    gates' numbers, some seconds old at most.
     """
 
     states: Mapping[str, RolloutState] = field(default_factory=dict)
     heartbeats: Sequence[Heartbeat] = ()
     epoch: int | None = None
     blocks: Mapping[str, str] = field(default_factory=dict)
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
 
 
 class ControlLoop:
@@ -102,7 +100,6 @@ class ControlLoop:
         self._propose = propose or self._by_policy
         self._heartbeats: Sequence[Heartbeat] = ()
         self._arrived: dict[str, tuple[tuple[object, ...], float]] = {}
-        self._ratios: dict[str, tuple[tuple[object, ...], float, Sequence[Measure]]] = {}
         self._interval_s = interval_s
         self._lease = Lease(store, boot)
         self._log = logs.get("control")
@@ -119,6 +116,7 @@ class ControlLoop:
         )
         self.states.webhooks.gates.on_answer = self._wake.set
         self._gateways = GatewayDecisions(store, self.states.webhooks)
+        self._looks = Looks(self.states, monotonic)
         self.commands = Commands(
             self.states, config.routes, policies, prober, block_hash, predictions=config.pairs.predictions
         )
@@ -197,7 +195,8 @@ class ControlLoop:
                 if name not in stored or fenced[name] is not None:
                     await self._tend_safely(name, fenced.get(name), epoch)
         await self._gateways.look(stored, tell=epoch is not None)
-        self.view = View(stored, heartbeats, epoch, dict(self._blocks))
+        judgements = self._looks.judgements(stored.values() if epoch is not None else ())
+        self.view = View(stored, heartbeats, epoch, dict(self._blocks), judgements)
 
     async def _fence(self, state: RolloutState, epoch: int) -> RolloutState | None:
         """Write our epoch into a stored state; None when somebody else wrote first, then the next turn does it.
@@ -246,10 +245,12 @@ class ControlLoop:
         evidence = await self.states.evidence(state)
         self._note_arrivals(state, evidence)
         facts, now_s = self._facts(state, self._heartbeats), self._now_s()
-        brief = self.states.judgement(state, evidence, self._ratios_of(state, evidence), detail=False)
+        look = self._looks.at(state, evidence)
+        brief = self.states.judgement(state, evidence, look.ratios, detail=False)
         self.states.webhooks.gates.poll(state)
         outside = self._outside(state)
         if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s, outside), Hold):
+            await self._sample(replace(self.states.basis(state, evidence, now_s), facts=facts, outside=outside))
             return
         told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
         proposal = self._proposal(state, told, facts, now_s)
@@ -261,6 +262,12 @@ class ControlLoop:
             basis = self.states.basis(state, evidence, now_s)
             basis = replace(basis, proposals=(proposal,), facts=facts, outside=outside)
             await self.states.write(state, move, basis)
+
+    async def _sample(self, basis: Basis) -> None:
+        """Keep the evidence of this moment now and then, for `rejudge`; never at the cost of a decision."""
+        if self._looks.sample_due(basis.state, basis.now_s):
+            with contextlib.suppress(StoreUnavailableError):
+                await self._store.add_sample(basis)
 
     def outlook(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> Outlook:
         """Return what control would make of this judgement now: what the loop does, in any control process.
@@ -305,15 +312,6 @@ class ControlLoop:
         idle_s = self._monotonic() - since if key[:2] == (state.id, state.revision) else 0.0
         replicas = self.replicas(state.route, heartbeats)
         return Facts(idle_s, lagging_of(state, replicas, heartbeats))
-
-    def _ratios_of(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
-        """Return what precision and f1 gates say, at most RATIOS_EVERY_S old."""
-        now = self._monotonic()
-        key = (state.id, state.exposure.id)
-        known = self._ratios.get(state.route)
-        if known is None or known[0] != key or now - known[1] >= RATIOS_EVERY_S:
-            known = self._ratios[state.route] = (key, now, self.states.ratios(state, evidence))
-        return known[2]
 
     def _tend_block(self, state: RolloutState, epoch: int) -> None:
         """Note what is to become of the file's block; starting it waits for a candidate: another task's work."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
+    from router.core.basis import Basis
     from router.core.decisions import Decision, DecisionRecord, Judgement
     from router.core.inference import Answer, InferenceRequest, Prediction, RawAnswer, RawRequest
     from router.core.labels import LabelCount, LabelledPair
@@ -181,6 +182,12 @@ class StateStore(Protocol):
 
         At most `limit`, and none of decisions that have none, or whose basis had to make room.
         """
+
+    async def add_sample(self, basis: "Basis") -> None:
+        """Keep what a rollout's evidence was at one moment between decisions; the oldest make room."""
+
+    async def samples(self, route: str, rollout: str) -> "list[bytes]":
+        """Return the kept samples, oldest first, packed as `bases` are."""
 
     def notices(self) -> "AsyncIterator[Notice]":
         """Yield a Notice for each change, and an empty one at least once a second while the line is alive.

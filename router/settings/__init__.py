@@ -4,9 +4,10 @@ Units are converted and bounds checked here and nowhere else; everything that is
 """
 
 from router.settings.findings import SettingsError
+from router.settings.gates_file import load_gates
 from router.settings.identity import block_hash
 from router.settings.loading import load, rollout_from_json
 from router.settings.root import json_schema
 from router.settings.webhook_secret import webhook_secret
 
-__all__ = ["SettingsError", "block_hash", "json_schema", "load", "rollout_from_json", "webhook_secret"]
+__all__ = ["SettingsError", "block_hash", "json_schema", "load", "load_gates", "rollout_from_json", "webhook_secret"]

@@ -33,6 +33,11 @@ def bases(route: str) -> str:
     return f"{_tag(route)}:bases"
 
 
+def samples(route: str, rollout: str) -> str:
+    """Return the stream of what the evidence was between decisions; entries as in `bases`."""
+    return f"{_tag(route)}:samples:{_part(rollout)}"
+
+
 def audit(route: str) -> str:
     """Return the stream of who looked at or changed what."""
     return f"{_tag(route)}:audit"

@@ -6,6 +6,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from router.core.basis import Basis
 from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, StoreUnavailableError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
@@ -24,6 +25,7 @@ from router.store.retention import (
     EVIDENCE_KEPT_S,
     HEARTBEAT_KEPT_S,
     LABELS_KEPT,
+    SAMPLES_BYTES,
     decisions_kept,
 )
 from router.store.subscription import subscribe
@@ -158,6 +160,24 @@ class RedisStore:
             if len(entries) < count:
                 break
             before = b"(" + entries[-1][0]
+        return found
+
+    async def add_sample(self, basis: Basis) -> None:
+        """Keep what a rollout's evidence was at one moment; the oldest make room, one above BASIS_BYTES is not kept."""
+        packed, state = encode_basis(basis), basis.state
+        if len(packed) <= BASIS_BYTES:
+            await self._connections.ask(
+                "EVAL", scripts.ADD_SAMPLE, 1, keys.samples(state.route, state.id),
+                packed, state.revision, SAMPLES_BYTES, ENTRY_BYTES, EVIDENCE_KEPT_S,
+            )  # fmt: skip
+
+    async def samples(self, route: str, rollout: str) -> list[bytes]:
+        """Return the kept samples, oldest first."""
+        key, after = keys.samples(route, rollout), b"-"
+        found: list[bytes] = []
+        while entries := await self._connections.ask("XRANGE", key, after, "+", "COUNT", BASES_AT_ONCE):
+            found += [packed for entry in entries if (packed := _field(entry, b"p")) is not None]
+            after = b"(" + entries[-1][0]
         return found
 
     def notices(self) -> AsyncIterator[Notice]:

@@ -49,6 +49,14 @@ return 1
 """
 """Replies 1 written, 0 another revision, -1 a newer epoch."""
 
+ADD_SAMPLE = f"""#!lua
+-- KEYS: samples; ARGV: packed sample, revision, bytes kept, entry bytes, expiry s
+{_ADD_WITHIN}
+add_within(KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+return 1
+"""
+
 APPEND = """#!lua
 -- KEYS: evidence, boots, pairs, account
 -- ARGV: sequence field, sequence, boot, expiry s, pairs in payload, payload, keep bytes, entry bytes, field, value, ...

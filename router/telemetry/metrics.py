@@ -134,6 +134,23 @@ TABLE = (
         "Batches handed to the store, by result.", ("result",),
     ),
     Metric(
+        "turnout_gate_estimate", Kind.GAUGE,
+        "What a gate limits, as seen in the present exposure, in the gate's own unit (0.01 is 1 % or 1 pp).",
+        ("route", "gate"), Merge.MAX,
+    ),
+    Metric(
+        "turnout_gate_bound", Kind.GAUGE,
+        "The worst value of it that promotion cannot exclude yet, whenever one looks.", ("route", "gate"), Merge.MAX,
+    ),
+    Metric(
+        "turnout_gate_threshold", Kind.GAUGE,
+        "The value that promotion must exclude.", ("route", "gate"), Merge.MAX,
+    ),
+    Metric(
+        "turnout_gate_log_e", Kind.GAUGE,
+        "Natural logarithm of the gate's evidence of harm.", ("route", "gate"), Merge.MAX,
+    ),
+    Metric(
         "turnout_decisions_total", Kind.COUNTER,
         "Decisions applied, by kind and by what sort of reason.", ("kind", "reason"),
     ),

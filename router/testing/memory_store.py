@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field
 from itertools import islice
 
+from router.core.basis import Basis
 from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, StoreUnavailableError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
@@ -24,6 +25,7 @@ from router.store.retention import (
     ENTRY_BYTES,
     HEARTBEAT_KEPT_S,
     LABELS_KEPT,
+    SAMPLES_BYTES,
     decisions_kept,
 )
 
@@ -56,6 +58,7 @@ class MemoryServer:
     states: dict[str, bytes] = field(default_factory=dict)
     records: dict[str, deque[bytes]] = field(default_factory=dict)
     bases: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    samples: dict[tuple[str, str], deque[bytes]] = field(default_factory=dict)
     batches: dict[str, deque[tuple[bytes, int]]] = field(default_factory=dict)
     evidence: dict[tuple[str, str], dict[str, dict[CounterKey, int]]] = field(default_factory=dict)
     sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -145,6 +148,17 @@ class MemoryStore:
         """Return what the newest decisions followed from, by revision."""
         bases = (await self._reach()).bases.get(route, {})
         return dict(islice(reversed(bases.items()), limit))
+
+    async def add_sample(self, basis: Basis) -> None:
+        """Keep what a rollout's evidence was at one moment."""
+        kept = (await self._reach()).samples.setdefault((basis.state.route, basis.state.id), deque())
+        kept.append(encode_basis(basis))
+        while sum(len(packed) + ENTRY_BYTES for packed in kept) > SAMPLES_BYTES:
+            kept.popleft()
+
+    async def samples(self, route: str, rollout: str) -> list[bytes]:
+        """Return the kept samples, oldest first."""
+        return list((await self._reach()).samples.get((route, rollout), ()))
 
     async def notices(self) -> AsyncIterator[Notice]:
         """Yield an empty Notice at once and twice a second, and one for each new revision; raises when cut off."""

@@ -85,6 +85,18 @@ async def check_decisions_come_newest_first(make_store: MakeStore) -> None:
         expect(records[:2:-1], await store.decisions(route, 2), "no more than asked for, the newest ones")
 
 
+async def check_samples_come_oldest_first_by_rollout(make_store: MakeStore) -> None:
+    """What the evidence was between decisions is kept for each rollout by itself."""
+    route = fresh("route")
+    made = [replace(sample_basis(route), now_s=float(second), proposals=()) for second in range(1, 8)]
+    async with opened(make_store) as store:
+        expect([], await store.samples(route, ROLLOUT), "an unknown Route has no samples")
+        for basis in made:
+            await store.add_sample(basis)
+        expect(made, [decode_basis(packed) for packed in await store.samples(route, ROLLOUT)], "oldest first")
+        expect([], await store.samples(route, "another.1"), "another rollout has its own")
+
+
 async def check_bases_are_kept_with_their_decisions(make_store: MakeStore) -> None:
     """What a decision followed from is found by its revision, and only where it was written."""
     route = fresh("route")

@@ -19,6 +19,7 @@ STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
     state_checks.check_an_old_epoch_is_refused,
     state_checks.check_decisions_come_newest_first,
     state_checks.check_bases_are_kept_with_their_decisions,
+    state_checks.check_samples_come_oldest_first_by_rollout,
     record_checks.check_a_repeated_batch_changes_nothing,
     record_checks.check_evidence_is_kept_apart_by_boot_and_rollout,
     record_checks.check_pairs_come_newest_first_and_once,

@@ -2,7 +2,9 @@
 
 import pytest
 
-from router.core.ports import Heartbeat
+from router.core.observations import CUTS, CounterKey
+from router.core.ports import Heartbeat, RecordBatch
+from router.store.codec import encode_pairs
 from router.telemetry.metrics import CONTENT_TYPE
 from tests.admin.desk import ROLLOUT, Desk, problem
 
@@ -43,6 +45,38 @@ async def test_metrics_show_what_the_loop_saw_last(desk: Desk) -> None:
         'turnout_replicas{state="silent"} 1.0',
     ):
         assert line in lines
+
+
+async def test_metrics_show_what_the_gates_say_while_this_process_decides(desk: Desk) -> None:
+    """Estimate, bound, threshold and evidence of each gate; of no rollout that has ended, and from no other process."""
+    gates = [
+        {"metric": "error_rate", "max_increase": "5pp"},
+        {"metric": "accuracy", "min": "90%", "dry_run": True},
+    ]
+    started = await desk.start(gates=gates, steps=[{"weight": "50%", "mirror": "10%"}])
+    counters = {}
+    for role, failed in (("stable", 10), ("candidate", 20)):
+        for cut in CUTS:
+            counters[CounterKey(1, "started" + cut, "", role, "all")] = 1_000
+            counters[CounterKey(1, "outcome" + cut, "", role, "ok")] = 1_000 - failed
+            counters[CounterKey(1, "outcome" + cut, "", role, "http_error")] = failed
+    await desk.store.append(RecordBatch("digits", started["id"], "g1", 1, 0, encode_pairs([]), counters), 2**26)
+    assert "turnout_gate" not in (await desk.client.get("/metrics")).text
+    await desk.control.turn()
+    text = (await desk.client.get("/metrics")).text
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("turnout_gate_"))
+    gate = (await desk.get(ROLLOUT))["judgement"]["gates"][0]
+    labels = '{gate="error_rate",route="digits"}'
+    assert float(found[f"turnout_gate_estimate{labels}"]) == pytest.approx(0.01)
+    assert float(found[f"turnout_gate_bound{labels}"]) == gate["high"]
+    assert float(found[f"turnout_gate_threshold{labels}"]) == 0.05
+    assert float(found[f"turnout_gate_log_e{labels}"]) == gate["log_e_harm"]
+    floor = '{gate="accuracy",route="digits"}'
+    assert f"turnout_gate_estimate{floor}" not in found, "no label has come back, so there is no number"
+    assert float(found[f"turnout_gate_threshold{floor}"]) == 0.9
+    await desk.post("abort")
+    await desk.control.turn()
+    assert "turnout_gate_estimate{" not in (await desk.client.get("/metrics")).text
 
 
 async def test_the_description_names_the_fields_of_a_rollout_block(desk: Desk) -> None:

@@ -24,6 +24,7 @@ MATRIX: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
     ("GET", "/v1/routes/{route}/pairs"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/decisions"): (False, True, True, True),
     ("GET", "/v1/routes/{route}/evidence"): (False, True, True, True),
+    ("GET", "/v1/routes/{route}/timeline"): (False, True, True, True),
     ("POST", "/v1/routes/{route}/rollouts"): (False, False, True, True),
     ("PATCH", "/v1/routes/{route}/rollout"): (False, False, True, True),
     ("POST", "/v1/routes/{route}/rollout/pause"): (False, False, True, True),
