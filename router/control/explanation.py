@@ -5,7 +5,7 @@ Everything here is said of the same judgement, facts and second that `ramp.next_
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from router.control.ramp import ABORT, span, unfrozen
+from router.control.ramp import ABORT, Outlook, span, unfrozen
 from router.core.basis import Facts
 from router.core.decisions import DecisionRecord, Judgement, Verdict, all_waits
 from router.core.rollout import Phase, RolloutState
@@ -26,18 +26,18 @@ def changes_of(state: RolloutState, newest_first: Iterable[DecisionRecord]) -> S
     return [one for one in records if one.revision in first_at][:SHOWN_CHANGES]
 
 
-def missing_of(state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Sequence[str]:
-    """Return everything that must come about before control moves this rollout on by itself."""
+def missing_of(state: RolloutState, judgement: Judgement, outlook: Outlook) -> Sequence[str]:
+    """Return all that must come about before control moves this rollout on by itself; first what it waits for."""
     if not state.active:
         return ()
-    found = list(all_waits(judgement, state, now_s))
-    if facts.lagging is not None:
-        found.append(facts.lagging)
+    outside = outlook.outside
+    found = [outlook.waits_for, *all_waits(judgement, state, outlook.now_s), outlook.facts.lagging]
+    found += [outside.frozen, outside.unconfirmed]
     if state.step + 1 == len(state.steps):
         found += _gates_left(state, judgement)
-    elif state.spec is not None and (wait := unfrozen(state.spec, judgement)) is not None:
-        found.append(wait)
-    return found
+    elif state.spec is not None:
+        found.append(unfrozen(state.spec, judgement))
+    return list(dict.fromkeys(one for one in found if one is not None))
 
 
 def limits_of(state: RolloutState, facts: Facts, now_s: float) -> Sequence[str]:

@@ -274,13 +274,13 @@ class ControlLoop:
 
         Only silence is known to the process that decides alone; any other counts none.
         """
-        facts, now_s = self._facts(state, heartbeats), self._now_s()
+        facts, outside, now_s = self._facts(state, heartbeats), self._outside(state), self._now_s()
         if not state.active:
-            return Outlook(None, facts, now_s)
+            return Outlook(None, facts, outside, now_s)
         proposal = self._proposal(state, judgement, facts, now_s)
-        unconfirmed = self.states.webhooks.gates.said(state, proposal)
-        move = next_move(state, proposal, judgement, now_s, replace(self._outside(state), unconfirmed=unconfirmed))
-        return Outlook(move.decision, facts, now_s)
+        outside = replace(outside, unconfirmed=self.states.webhooks.gates.said(state, proposal))
+        move = next_move(state, proposal, judgement, now_s, outside)
+        return Outlook(move.decision, facts, outside, now_s)
 
     def _outside(self, state: RolloutState) -> Outside:
         return replace(self.states.outside(state.route), demanded=self.states.webhooks.gates.demanded(state))

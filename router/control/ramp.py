@@ -24,13 +24,14 @@ PAUSED = "it is paused; an operator goes on with resume or promote, or ends it w
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What control would do with a rollout at the wall-clock second `now_s`, and the facts it would do it on.
+    """What control would do with a rollout at the wall-clock second `now_s`, and what it would do it on.
 
     `decision` is None where no rollout is under way.
     """
 
     decision: Decision | None
     facts: Facts
+    outside: Outside
     now_s: float
 
     @property

@@ -17,6 +17,7 @@ async def test_an_explanation_says_since_when_by_whom_and_what_comes_next(desk: 
     assert told["exposure"]["since"] == told["changes"][0]["at"]
     assert told["waits_for"] == "shares were set by hand; `turnout promote` goes on from step 1"
     assert told["missing"] == [
+        told["waits_for"],
         "baking: 0 s of 60 s",
         "no data: the candidate has answered nothing in this step",
     ]

@@ -6,9 +6,9 @@ import pytest
 
 from router.control.commands import Change
 from router.control.explanation import changes_of, limits_of, missing_of
-from router.control.ramp import next_move
+from router.control.ramp import Outlook, next_move
 from router.core.basis import Facts
-from router.core.decisions import Advance, Counts, GateResult, Hold, Judgement, Verdict
+from router.core.decisions import Advance, Counts, GateResult, Hold, Judgement, Outside, Verdict
 from router.core.observations import CUTS, CounterKey
 from router.core.ports import RecordBatch
 from router.core.rollout import GateSpec, NoDataSpec, RolloutState, Spec, Step
@@ -22,7 +22,11 @@ STEPS = (
 ERRORS = GateSpec("errors", "error_rate", max_increase=0.005)
 SPEED = GateSpec("speed", "latency", max_increase=0.1)
 SPEC = Spec("v2", "canary", steps=STEPS, gates=(ERRORS,), no_data=NoDataSpec(600.0, "abort"), max_duration_s=7_200.0)
-NOTHING = Facts()
+
+
+def seen(now_s: float, *, lagging: str | None = None, frozen: str | None = None) -> Outlook:
+    """Return what control would do on these facts, were there nothing else to wait for."""
+    return Outlook(Advance(reason="next"), Facts(lagging=lagging), Outside(frozen=frozen), now_s)
 
 
 async def write(plant: Plant, state: RolloutState, stable: int, candidate: int, sequence: int = 1) -> None:
@@ -81,7 +85,7 @@ async def test_what_has_ended_waits_for_nothing(plant: Plant, ends: str) -> None
     judgement = await plant.states.judge(state)
     outlook = plant.loop().outlook(state, judgement, ())
     assert (outlook.waits_for, outlook.next) == (None, None)
-    assert missing_of(state, judgement, NOTHING, plant.clock()) == ()
+    assert missing_of(state, judgement, outlook) == ()
 
 
 async def test_a_threshold_that_cannot_be_frozen_yet_names_its_gate_and_what_is_missing(plant: Plant) -> None:
@@ -96,7 +100,7 @@ async def test_a_threshold_that_cannot_be_frozen_yet_names_its_gate_and_what_is_
         "exposure, here there are 600"
     )
     assert (move.decision, move.record, move.state) == (Hold(reason=wait), None, state)
-    assert missing_of(state, few, NOTHING, late_s) == [wait]
+    assert missing_of(state, few, seen(late_s)) == [wait]
     frozen = replace(few, thresholds=(*few.thresholds, ("latency_p99_ms", 14.0)))
     assert next_move(state, Advance(reason="next"), frozen, late_s).state.step == 1
 
@@ -105,9 +109,10 @@ async def test_everything_that_is_missing_is_told_at_once(plant: Plant) -> None:
     """Not only the first that holds: bake, counts, approval, replicas; at the last step each gate's own need."""
     state = await plant.commands.start("digits", SPEC, order())
     judgement = Judgement(harm="too much harm", counts=Counts(900, 100))
-    assert missing_of(state, judgement, Facts(lagging="b not yet"), plant.clock() + 12) == [
+    outlook = seen(plant.clock() + 12, lagging="b not yet", frozen="frozen until Monday")
+    assert missing_of(state, judgement, outlook) == [
         "too much harm", "baking: 12 s of 60 s", "candidate requests: 100 of 200",
-        "an operator's approval is asked for: approve", "b not yet",
+        "an operator's approval is asked for: approve", "b not yet", "frozen until Monday",
     ]  # fmt: skip
     gates = (
         GateResult("errors", Verdict.INCONCLUSIVE, "", more_requests=3_100),
@@ -116,7 +121,7 @@ async def test_everything_that_is_missing_is_told_at_once(plant: Plant) -> None:
         GateResult("trial", Verdict.FAIL, "", enforced=False),
     )
     last = replace(state, step=1, exposure=replace(state.exposure, weight_bp=5_000))
-    assert missing_of(last, Judgement(counts=Counts(900, 900), gates=gates), NOTHING, plant.clock() + 60) == [
+    assert missing_of(last, Judgement(counts=Counts(900, 900), gates=gates), seen(plant.clock() + 60)) == [
         "gate errors needs about 3,100 more if it goes on like this",
         "gate flips has not passed, and nothing seen so far says that it will",
     ]  # fmt: skip

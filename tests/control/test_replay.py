@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.control.commands import Change, RefusedError
+from router.control.ramp import next_move
 from router.control.replay import Outcome, Replayed, replay
 from router.core.config import TurnoutConfig
-from router.core.decisions import Actor, ActorKind, DecisionRecord
+from router.core.decisions import Actor, ActorKind, DecisionRecord, Outside
 from router.core.errors import IllegalTransitionError, StoreUnavailableError
 from router.core.observations import CounterKey
 from router.testing import MemoryServer, MemoryStore
@@ -116,6 +117,22 @@ async def test_what_operators_command_replays(plant: Plant) -> None:
     assert [one.outcome for one in found] == [Outcome.SAME] * len(found), found
     bases = [one.record.basis for one in found]
     assert all(basis is not None and basis.counters is not None for basis in bases)
+
+
+async def test_what_came_from_outside_is_part_of_the_record(plant: Plant) -> None:
+    """A rollback that somebody demanded by webhook follows from the demand, and from nothing else."""
+    await walked(plant, Traffic(1, 0.005, 0.01))
+    advanced = (await ledger(plant))[1]
+    assert advanced.basis is not None
+    frozen = replace(advanced, basis=replace(advanced.basis, outside=Outside(frozen="frozen until Monday")))
+    held = replay(frozen, POLICIES)
+    assert (held.outcome, held.differences[-1].replayed) == (Outcome.DIFFERS, "nothing: frozen until Monday")
+    demanded = replace(advanced.basis, outside=Outside(demanded="the pager demands it"))
+    state, judgement = demanded.state, advanced.judgement
+    move = next_move(state, advanced.basis.proposals[0], judgement, demanded.now_s, demanded.outside)
+    assert move.record is not None
+    assert move.record.kind == "roll_back"
+    assert replay(replace(move.record, basis=demanded), POLICIES).outcome is Outcome.SAME
 
 
 async def test_an_abort_without_evidence_replays_on_what_was_known(plant: Plant) -> None:

@@ -381,6 +381,13 @@ async def test_the_ledger_is_bounded(valkey: EmbeddedValkey, store: RedisStore) 
     assert await store.decisions("digits", 20_000) == [sample_decision("digits")]
 
 
+async def test_samples_expire_with_the_evidence(valkey: EmbeddedValkey, store: RedisStore) -> None:
+    """A rollout of long ago leaves none behind."""
+    await store.add_sample(sample_basis("digits"))
+    async with raw_client(valkey) as client:
+        assert EVIDENCE_KEPT_S - 60 < await client.ttl(keys.samples("digits", ROLLOUT)) <= EVIDENCE_KEPT_S
+
+
 async def test_long_decisions_are_kept_in_the_same_bytes(valkey: EmbeddedValkey, store: RedisStore) -> None:
     """A hundred gates with a sentence each make a line long: fewer decisions are kept then, the newest among them."""
     long = replace(sample_decision("digits"), reason="x" * 200_000)
