@@ -12,7 +12,8 @@ from router.admin.services import Services
 from router.admin.views import chosen_pairs, decision_view, evidence_view
 from router.core.observations import Outcome
 from router.store.basis_codec import basis_to_json, unpack_basis
-from router.store.codec import export_decision, pair_to_json
+from router.store.codec import UnreadableRecordError, export_decision, pair_to_json
+from router.telemetry import logs
 
 SEARCHED_PAIRS = 5_000
 """How many of the newest pairs a filtered question looks through. Chosen: about 50 ms of reading; revisit with
@@ -42,6 +43,7 @@ class RecordEndpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._log = logs.get("admin")
 
     async def pairs(
         self,
@@ -72,7 +74,7 @@ class RecordEndpoints:
         bases = await store.bases(route, limit)
         _check_size(bases)
         told = [
-            {**decision_view(one).model_dump(), "record": export_decision(one, bases.get(one.revision))}
+            {**decision_view(one).model_dump(), "record": export_decision(one, self._basis(bases.get(one.revision)))}
             for one in records
         ]
         answer = Response(orjson.dumps(told), media_type="application/json")
@@ -83,13 +85,21 @@ class RecordEndpoints:
         services = self._services
         state = await services.state(route)
         chosen = state.id if rollout is None else rollout
-        packed = await services.store.samples(route, chosen)
-        points: list[object] = [unpack_basis(one).values for one in packed]
+        kept = [self._basis(packed) for packed in await services.store.samples(route, chosen)]
+        points: list[object] = [one for one in kept if one is not None]
         if chosen and chosen == state.id:
             states = services.control.states
             now = states.basis(state, await states.evidence(state), services.now_s())
             points.append(basis_to_json(now))
         return Response(orjson.dumps(points), media_type="application/json")
+
+    def _basis(self, packed: bytes | None) -> Mapping[str, object] | None:
+        """Return a basis as JSON; one that cannot be unpacked is logged, and then there is none."""
+        try:
+            return None if packed is None else unpack_basis(packed).values
+        except UnreadableRecordError as error:
+            self._log.warning("unreadable basis skipped", why=str(error))
+            return None
 
     async def evidence(self, route: str) -> s.EvidenceView:
         """The counters of the present rollout, added up over all gateway workers."""

@@ -13,7 +13,7 @@ from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement,
 from router.core.ports import Heartbeat, Notice, Watched
 from router.core.rollout import FULL_BP
 from router.store import fields as f
-from router.store.basis_codec import read_basis, unpack_basis
+from router.store.basis_codec import read_basis
 from router.store.fields import RECORD_BYTES, Fields, UnreadableRecordError
 from router.store.pair_codec import decode_pairs, encode_pairs, pair_to_json
 from router.store.state_codec import decode_state, encode_state
@@ -62,12 +62,8 @@ def encode_decision(record: DecisionRecord) -> bytes:
     )
 
 
-def export_decision(record: DecisionRecord, packed: bytes | None) -> dict[str, object]:
-    """Return the line as it stands in an exported ledger, with what the decision followed from: packed, None unknown.
-
-    The basis is passed on unread. Raises UnreadableRecordError where it cannot be unpacked.
-    """
-    basis = None if packed is None else unpack_basis(packed).values
+def export_decision(record: DecisionRecord, basis: Mapping[str, object] | None) -> dict[str, object]:
+    """Return the line as it stands in an exported ledger; `basis` is what it followed from, as JSON, or None."""
     return {**orjson.loads(encode_decision(record)), "basis": basis}
 
 

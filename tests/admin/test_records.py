@@ -12,7 +12,10 @@ from router.core.basis import Basis
 from router.core.observations import Comparison, CounterKey, Outcome, Pair
 from router.core.ports import RecordBatch
 from router.plugins import load_policies
+from router.store import keys
 from router.store.codec import decode_decision, encode_pairs, pair_to_json
+from router.store.redis import RedisStore
+from router.testing import MemoryStore
 from router.testing.samples import sample_decision, sample_pair
 from tests.admin.desk import ROLLOUT, Desk, problem
 
@@ -110,6 +113,19 @@ async def test_decisions_come_with_what_they_followed_from_when_asked(desk: Desk
     assert records[0].basis.counters == counters
     assert records[0].judgement.counts.pairs == 5
     assert len(await desk.get(path, params={"evidence": "true", "limit": 1})) == 1
+
+
+async def test_a_damaged_basis_is_as_none(desk: Desk) -> None:
+    """The other decisions are told all the same, and replay."""
+    await desk.start()
+    await desk.post("pause")
+    if isinstance(desk.store, MemoryStore):
+        desk.store.server.bases["digits"][1] = b"foreign"
+    else:
+        assert isinstance(desk.store, RedisStore)
+        await desk.store._connections.ask("XADD", keys.bases("digits"), "*", "r", "1", "p", b"foreign")  # noqa: SLF001
+    told = await desk.get("/v1/routes/digits/decisions", params={"evidence": "true"})
+    assert [one["record"]["basis"] is None for one in told] == [False, True]
 
 
 async def test_more_evidence_than_fits_one_answer_is_refused_with_what_would_fit(desk: Desk) -> None:

@@ -76,7 +76,7 @@ def test_every_fact_is_recorded() -> None:
 def test_an_exported_decision_comes_back_whole() -> None:
     """As the API tells it with evidence: the record, and what it followed from."""
     record = replace(sample_decision("digits"), basis=BASIS)
-    exported = orjson.dumps(codec.export_decision(record, encode_basis(BASIS)))
+    exported = orjson.dumps(codec.export_decision(record, basis_to_json(BASIS)))
     assert record == codec.decode_decision(exported)
 
 
