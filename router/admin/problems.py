@@ -15,7 +15,7 @@ from router.control.commands import (
     RevisionMismatchError,
     UnknownRouteError,
 )
-from router.core.errors import ConfigError, IllegalTransitionError, StoreUnavailableError
+from router.core.errors import ConfigError, IllegalTransitionError, StoreUnavailableError, UnreadableStateError
 from router.core.rollout import Phase, legal_moves
 from router.settings import SettingsError
 
@@ -152,6 +152,11 @@ def _(error: ConfigError) -> ProblemError:
 @problem_of.register
 def _(error: SettingsError) -> ProblemError:
     return invalid([_entry(problem) for problem in error.problems])
+
+
+@problem_of.register
+def _(error: UnreadableStateError) -> ProblemError:
+    return ProblemError(503, "state-unreadable", str(error), {"routes": list(error.why)}, {"Retry-After": "1"})
 
 
 @problem_of.register

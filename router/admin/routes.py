@@ -17,16 +17,18 @@ class RouteEndpoints:
         """All Routes in the order of the file, one line for each."""
         states = self._services.control.states
         stored = await states.stored()
-        return [
-            route_summary(route, states.or_idle(name, stored.get(name)), stored.get(name))
-            for name, route in self._services.config.routes.items()
-        ]
+        summaries = []
+        for name, route in self._services.config.routes.items():
+            why = states.unreadable.get(name)
+            found = states.newest.get(name) if why else stored.get(name)
+            summaries.append(route_summary(route, states.or_idle(name, found), found, why))
+        return summaries
 
     async def show(self, route: str) -> s.RouteView:
         """One Route as the file defines it, its rollout, and where file and store differ."""
         services = self._services
         defined, states = services.route(route), services.control.states
-        stored = (await services.store.read_states((route,))).get(route)
+        stored = await states.find(route)
         state = states.or_idle(route, stored)
         rollout = services.shown(state, await states.judge(state), await services.store.heartbeats())
         return route_view(defined, stored, self._pending(state), rollout)

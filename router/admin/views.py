@@ -52,8 +52,10 @@ def exposure_view(exposure: Exposure) -> s.ExposureView:
     )
 
 
-def route_summary(route: Route, state: RolloutState, stored: RolloutState | None) -> s.RouteSummary:
-    """Return one line about a Route."""
+def route_summary(
+    route: Route, state: RolloutState, stored: RolloutState | None, unreadable: str | None
+) -> s.RouteSummary:
+    """Return one line about a Route; `unreadable` says why its stored state cannot be read, if so."""
     return s.RouteSummary(
         name=route.name,
         adapter=route.adapter,
@@ -65,7 +67,7 @@ def route_summary(route: Route, state: RolloutState, stored: RolloutState | None
         weight_bp=state.exposure.weight_bp,
         mirror_bp=state.exposure.mirror_bp,
         revision=state.revision,
-        drift=drift_of(route, stored),
+        drift=unreadable or drift_of(route, stored),
     )
 
 

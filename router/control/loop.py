@@ -23,7 +23,7 @@ from router.control.lease import Lease
 from router.control.looks import Looks
 from router.control.probe import Prober
 from router.control.ramp import Outlook, lagging_of, next_move, propose
-from router.control.replicas import CONTROL, Pulses, Replica, replicas_of
+from router.control.replicas import CONTROL, Pulses, Replica, ahead_of, replicas_of
 from router.control.states import States
 from router.control.watches import Watches
 from router.control.webhooks import GatewayDecisions, Webhooks
@@ -192,11 +192,18 @@ class ControlLoop:
         else:
             fenced = {name: await self._fence(state, epoch) for name, state in stored.items()}
             for name in self._config.routes:
-                if name not in stored or fenced[name] is not None:
+                if self._is_readable(name) and (name not in stored or fenced[name] is not None):
                     await self._tend_safely(name, fenced.get(name), epoch)
         await self._gateways.look(stored, tell=epoch is not None)
         judgements = self._looks.judgements(stored.values() if epoch is not None else ())
         self.view = View(stored, heartbeats, epoch, dict(self._blocks), judgements)
+
+    def _is_readable(self, route: str) -> bool:
+        """Whether its stored state can be read; if not, that Route alone is left as it is, and told of once."""
+        why = self.states.unreadable.get(route)
+        if self._changes.changed(f"state {route}", why) and why is not None:
+            self._log.error("unreadable state", route=route, why=why)
+        return why is None
 
     async def _fence(self, state: RolloutState, epoch: int) -> RolloutState | None:
         """Write our epoch into a stored state; None when somebody else wrote first, then the next turn does it.
@@ -233,7 +240,11 @@ class ControlLoop:
         if self._changes.changed(f"drift {route}", drift) and drift is not None:
             self._log.warning("file and store differ", route=route, drift=drift)
         state = self.states.or_idle(route, stored)
-        self._tend_block(state, epoch)
+        ahead = ahead_of(self.replicas(route, self._heartbeats), state.revision)
+        if ahead is None:
+            self._tend_block(state, epoch)
+        else:
+            self._blocks[route] = ahead
         if state.active:
             await self._decide(state)
 

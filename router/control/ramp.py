@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from router.analysis.thresholds import FEWEST
-from router.control.replicas import Replica
+from router.control.replicas import Replica, ahead_of
 from router.core.basis import Facts
 from router.core.decisions import NOTHING_OUTSIDE, Advance, Decision, Hold, Judgement, Outside, Pause, Promote, RollBack
 from router.core.errors import IllegalTransitionError
@@ -76,7 +76,9 @@ def propose(policy: RolloutPolicy, state: RolloutState, judgement: Judgement, fa
 
 
 def lagging_of(state: RolloutState, replicas: Sequence[Replica], heartbeats: Iterable[Heartbeat]) -> str | None:
-    """Return which live replicas hold a rollout back, as one sentence: behind in revision, or with another file."""
+    """Return which live replicas hold a rollout back, as one sentence: of another revision, or with another file."""
+    if ahead := ahead_of(replicas, state.revision):
+        return ahead
     behind = [one.id for one in replicas if one.revision < state.revision]
     if behind:
         return f"waits until all replicas route by revision {state.revision}: {', '.join(behind)} not yet"

@@ -63,3 +63,12 @@ def replicas_of(route: str, heartbeats: Iterable[Heartbeat], live: Collection[st
             revision, applied_at_s = one.applied.get(route, (0, 0.0))
             found.append(Replica(one.boot, one.host, one.pid, revision, applied_at_s, one.at_s))
     return found
+
+
+def ahead_of(replicas: Iterable[Replica], revision: int) -> str | None:
+    """Return which live replicas route by a revision that the store has lost, as one sentence, or None.
+
+    They give it back within a second or two. Until then nothing is started and nothing advances on the older state.
+    """
+    ahead = [f"{one.id} by {one.revision}" for one in replicas if one.revision > revision]
+    return f"waits: the store has revision {revision}, yet replicas route {', '.join(ahead)}" if ahead else None

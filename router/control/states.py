@@ -1,7 +1,11 @@
-"""The stored states of all Routes: read, judged, and replaced by compare-and-set."""
+"""The stored states of all Routes: read, judged, and replaced by compare-and-set.
+
+A store that has lost states is given back those that were read or written here (`router.core.recovery`), before
+anything is decided on them: loop and operators never act by an older state than this process has seen.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from router.analysis.evidence import Evidence
@@ -12,20 +16,26 @@ from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
 from router.core.basis import Basis
 from router.core.decisions import Judgement, Outside
-from router.core.errors import StoreUnavailableError
+from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
 from router.core.freeze import FreezeWindow, frozen
 from router.core.moves import Move
 from router.core.ports import Store
+from router.core.recovery import Restoration, restore
 from router.core.rollout import RolloutState, idle_state
 from router.core.traffic import Route
 from router.telemetry import logs
+
+TRIES = 3
+"""How often a store that has lost states is read again after giving them back: once, and twice for lost races."""
 
 
 class States:
     """Reads and writes states for the loop and for operators, counts the decisions that were written and tells of them.
 
-    `decided` counts by (kind of decision, kind of actor) since this process began. `watches` measures
-    how long what is read and written lasts; None where nobody does.
+    `decided` counts by (kind of decision, kind of actor) since this process began. `newest` holds the newest
+    state seen of each Route. `unreadable` says of a Route why its stored state could not be read when it was looked at
+    last; such a Route is absent from what `stored` returns. `watches` measures how long what is read and written lasts;
+    None where nobody does.
     """
 
     def __init__(  # noqa: PLR0913 - everything it touches is handed in
@@ -46,17 +56,76 @@ class States:
         self._watches = watches
         self.now_s = now_s
         self.decided: Counter[tuple[str, str]] = Counter()
+        self.newest: dict[str, RolloutState] = {}
+        self.unreadable: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"States({len(self._routes)} routes, {self.decided.total()} decisions written)"
 
     async def stored(self) -> Mapping[str, RolloutState]:
-        """Return the stored states; Routes the store has never seen are absent. Raises StoreUnavailableError."""
-        return await self._store.read_states(tuple(self._routes))
+        """Return the stored states; absent are Routes never seen and the unreadable. Raises StoreUnavailableError."""
+        return await self._whole(tuple(self._routes))
+
+    async def find(self, route: str) -> RolloutState | None:
+        """Return one Route's state, None where the store has never seen it.
+
+        Raises StoreUnavailableError, and UnreadableStateError which says how to repair it.
+        """
+        found = (await self._whole((route,))).get(route)
+        if route in self.unreadable:
+            raise UnreadableStateError({route: self.unreadable[route]}, {})
+        return found
 
     async def read(self, route: str) -> RolloutState:
-        """Return one Route's state, idle where the store has never seen it. Raises StoreUnavailableError."""
-        return self.or_idle(route, (await self._store.read_states((route,))).get(route))
+        """Return one Route's state, idle where the store has never seen it; raises as `find` does."""
+        return self.or_idle(route, await self.find(route))
+
+    async def _whole(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
+        """Read states; those that the store has lost are given back first."""
+        for _ in range(TRIES):
+            stored = await self._look(routes)
+            lost = [one for name in routes if (one := self._lost(name, stored.get(name))) is not None]
+            if not lost:
+                self._remember(stored.values())
+                return stored
+            for one in lost:
+                await self._give_back(one)
+        raise StoreUnavailableError("the store loses states again and again; look at its log and its replicas")
+
+    async def _look(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
+        why: Mapping[str, str] = {}
+        try:
+            states = await self._store.read_states(routes)
+        except UnreadableStateError as error:
+            states, why = error.states, error.why
+        for route in routes:
+            self.unreadable.pop(route, None)
+        self.unreadable.update(why)
+        return states
+
+    def _lost(self, route: str, stored: RolloutState | None) -> Restoration | None:
+        known = self.newest.get(route)
+        if known is None or route in self.unreadable:
+            return None
+        return restore(known, stored, self.now_s())
+
+    async def _give_back(self, lost: Restoration) -> None:
+        try:
+            written = await self._store.compare_and_set(lost.state, lost.expected_revision, lost.record)
+        except StaleEpochError:  # somebody decides there already; what they wrote is read next
+            return
+        if written:
+            self._log.warning(
+                "the store had lost a state and has it back", route=lost.state.route, revision=lost.state.revision,
+                found=lost.expected_revision, phase=lost.state.phase.value,
+            )  # fmt: skip
+
+    def _remember(self, states: Iterable[RolloutState]) -> None:
+        """Keep the newest state of each Route; reads may overtake each other."""
+        for state in states:
+            known = self.newest.get(state.route)
+            if known is None or ((state.epoch, state.revision) >= (known.epoch, known.revision)):
+                self.newest[state.route] = state
 
     def or_idle(self, route: str, stored: RolloutState | None) -> RolloutState:
         """Return `stored`, or the state of a Route that nobody has touched yet."""
@@ -122,6 +191,7 @@ class States:
         record = None if move.record is None else replace(move.record, basis=basis)
         if not await self._store.compare_and_set(move.state, before.revision, record):
             return False
+        self._remember((move.state,))
         if self._watches is not None:
             self._watches.look([move.state])
         if record is not None:

@@ -3,6 +3,13 @@
 Every error carries a sentence for a person: what happened, what was expected, what to do.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.core.rollout import RolloutState
+
 
 class TurnoutError(Exception):
     """Base of all errors that Turnout raises on purpose."""
@@ -42,6 +49,19 @@ class IllegalTransitionError(TurnoutError):
 
 class StoreUnavailableError(TurnoutError):
     """The store did not answer in time, or answered with an error; nothing is known about the write."""
+
+
+class UnreadableStateError(StoreUnavailableError):
+    """Some of the stored states that were asked for cannot be read, so nobody knows what they say.
+
+    `why` has a sentence for each Route of theirs, `states` the states of the others. Who does not tell the two apart
+    treats the store as away, which is safe: the last good states stay in force.
+    """
+
+    def __init__(self, why: "Mapping[str, str]", states: "Mapping[str, RolloutState]") -> None:
+        super().__init__("; ".join(why.values()))
+        self.why = why
+        self.states = states
 
 
 class StaleEpochError(TurnoutError):

@@ -6,7 +6,7 @@ implementation to the same contract.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -159,10 +159,16 @@ class StateStore(Protocol):
     """States and decisions. All methods raise StoreUnavailableError; a cancelled write may or may not have happened."""
 
     async def read_states(self, routes: "Sequence[str]") -> "Mapping[str, RolloutState]":
-        """Return the stored states; Routes the store has never seen are absent."""
+        """Return the stored states; Routes the store has never seen are absent.
+
+        Raises UnreadableStateError, which holds the readable ones, when there are some that cannot be read.
+        """
 
     async def revisions(self, routes: "Sequence[str]") -> "Mapping[str, int]":
-        """Return the stored revisions only; cheap enough for a poll each second."""
+        """Return the stored revisions only; cheap enough for a poll each second.
+
+        Absent are Routes that the store has never seen, and may be those whose state cannot be read.
+        """
 
     async def compare_and_set(
         self, state: "RolloutState", expected_revision: int, record: "DecisionRecord | None"
@@ -197,13 +203,23 @@ class StateStore(Protocol):
         """
 
 
+class Appended(NamedTuple):
+    """What came of a batch: `trimmed` pairs, the oldest, had to go.
+
+    `gap`: the store does not know the batch before this one, so it may have lost what was written earlier.
+    """
+
+    trimmed: int = 0
+    gap: bool = False
+
+
 class RecordStore(Protocol):
     """Pairs and evidence."""
 
-    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> Appended:
         """Add the pairs and counters of one batch, once, however often it is called.
 
-        Returns how many of the oldest pairs were trimmed to stay within `keep_bytes`.
+        The oldest pairs are trimmed to stay within `keep_bytes`.
         """
 
     async def pairs(self, route: str, limit: int) -> "list[Pair]":

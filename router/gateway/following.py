@@ -1,7 +1,7 @@
 """Following the store: which state each Route is in, told by notices and checked by a poll each second.
 
 Routing never waits for this. When the store is silent, the last states stay; a state is only ever replaced by a newer
-one.
+one. A store that has lost states is given back what this worker routes by (`router.core.recovery`).
 """
 
 import asyncio
@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from router.core.errors import StoreUnavailableError, TurnoutError
+from router.core.errors import StaleEpochError, StoreUnavailableError, TurnoutError, UnreadableStateError
+from router.core.recovery import restore, resumes
 from router.store.codec import decode_state, encode_state
+from router.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from router.core.ports import StateStore
     from router.core.rollout import RolloutState
@@ -74,7 +76,10 @@ class Snapshots:
 
 
 class Follower:
-    """Keeps the worker's states as new as the store's. `adopt` is called for each newer state."""
+    """Keeps the worker's states as new as the store's, and the other way round. `adopt` is called for each newer state.
+
+    `now_s` is the wall clock.
+    """
 
     def __init__(
         self,
@@ -82,33 +87,79 @@ class Follower:
         routes: "Sequence[str]",
         adopt: "Callable[[RolloutState], None]",
         on_store: OnStore,
+        now_s: "Callable[[], float]",
     ) -> None:
         self._store = store
         self._routes = routes
         self._adopt = adopt
         self._on_store = on_store
-        self._newest: dict[str, tuple[int, int]] = {}
+        self._now_s = now_s
+        self._newest: dict[str, RolloutState] = {}
+        self._log = logs.get("gateway")
+        self._changes = logs.Changes()
 
     def take(self, states: "Iterable[RolloutState]") -> None:
-        """Adopt those states that are newer than what is known: a higher revision, and never a lower epoch."""
+        """Adopt those states that are newer than what is known: a higher revision, and never a lower epoch.
+
+        A rollout that was rolled back is never resumed, whatever its numbers.
+        """
         for state in states:
-            epoch, revision = self._newest.get(state.route, (0, 0))
-            if state.revision > revision and state.epoch >= epoch:
-                self._newest[state.route] = (state.epoch, state.revision)
+            known = self._newest.get(state.route)
+            if known is None or (state.revision > known.revision and state.epoch >= known.epoch):
+                if known is not None and resumes(known, state):
+                    continue
+                self._newest[state.route] = state
                 self._adopt(state)
 
-    async def refresh(self) -> None:
-        """Read what has changed. Raises StoreUnavailableError."""
-        revisions = await self._store.revisions(self._routes)
-        stale = [name for name, revision in revisions.items() if revision > self._newest.get(name, (0, 0))[1]]
-        if stale:
-            self.take((await self._store.read_states(stale)).values())
+    async def refresh(self, *, whole: bool = False) -> None:
+        """Read what has changed, or with `whole` everything, and give back what was lost. StoreUnavailableError."""
+        changed = self._routes
+        if not whole:
+            revisions = await self._store.revisions(self._routes)
+            changed = [name for name in self._routes if revisions.get(name, 0) != self._revision(name)]
+        if not changed:
+            return
+        stored, why = await self._read(changed)
+        self._tell(changed, why)
+        self.take(stored.values())
+        for route in changed:
+            if route in self._newest and route not in why:
+                await self._give_back(self._newest[route], stored.get(route))
 
     async def run(self) -> None:
         """Follow until cancelled: the poll goes on whatever happens to the notices."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
             group.create_task(self._listen())
+
+    def _revision(self, route: str) -> int:
+        known = self._newest.get(route)
+        return known.revision if known is not None else 0
+
+    async def _read(self, routes: "Sequence[str]") -> "tuple[Mapping[str, RolloutState], Mapping[str, str]]":
+        """Return the stored states, and why others cannot be read: one bad state must not hide another's change."""
+        try:
+            return await self._store.read_states(routes), {}
+        except UnreadableStateError as error:
+            return error.states, error.why
+
+    def _tell(self, routes: "Iterable[str]", why: "Mapping[str, str]") -> None:
+        for route in routes:
+            if self._changes.changed(route, why.get(route)) and route in why:
+                self._log.error("unreadable state", route=route, why=why[route])
+
+    async def _give_back(self, known: "RolloutState", stored: "RolloutState | None") -> None:
+        """Write what the store has lost; whoever else writes first is heard of by the next look."""
+        lost = restore(known, stored, self._now_s())
+        if lost is None:
+            return
+        with suppress(StaleEpochError):  # somebody decides there already, and this worker will follow
+            if await self._store.compare_and_set(lost.state, lost.expected_revision, lost.record):
+                self._log.warning(
+                    "the store had lost a state and has it back", route=known.route, revision=lost.state.revision,
+                    found=lost.expected_revision, phase=lost.state.phase.value,
+                )  # fmt: skip
+                self.take([lost.state])
 
     async def _poll(self) -> None:
         while True:
@@ -120,10 +171,14 @@ class Follower:
             await asyncio.sleep(POLL_S)
 
     async def _listen(self) -> None:
+        """Read on each notice; and everything once the line stands, for what happened before is not told on it."""
         while True:
             try:
+                fresh = True
                 async for notice in self._store.notices():
-                    if notice.route in self._routes:
-                        await self.refresh()
+                    if fresh or notice.route in self._routes:
+                        await self.refresh(whole=fresh)
+                        self._on_store(up=True)
+                    fresh = False
             except StoreUnavailableError:
                 await asyncio.sleep(POLL_S / 4)

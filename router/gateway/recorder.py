@@ -262,7 +262,7 @@ class Recorder:
 
     async def _write(self, batch: RecordBatch) -> None:
         try:
-            trimmed = await self._store.append(batch, self._pairs.keep_bytes)
+            appended = await self._store.append(batch, self._pairs.keep_bytes)
         except StoreUnavailableError:
             self._on_write("failed")
             # The store may come back without its last seconds: whatever counts is written whole again.
@@ -270,7 +270,9 @@ class Recorder:
             await asyncio.sleep(RETRY_S)
             return
         self._on_write("ok")
-        self.drops["trimmed"] += trimmed
+        self.drops["trimmed"] += appended.trimmed
+        if appended.gap:
+            self._forget_sent()
         self._outbox.popleft()
         self.queue_bytes -= _size(batch)
 

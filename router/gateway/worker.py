@@ -107,7 +107,7 @@ class Worker:
             now=self.now,
             on_write=self._count_write,
         )
-        self._follower = Follower(self._store, tuple(self._config.routes), self._adopt, self._note_store)
+        self._follower = Follower(self._store, tuple(self._config.routes), self._adopt, self._note_store, time.time)
         self._trips = Trips(self._store, self._trip_files, boot=self._boot, now_s=self.wall_s, take=self._follower.take)
         lives = {name: self._live(name) for name in self._config.routes}
         self.table = LiveTable(lives, time.time(), self._trips.open)
@@ -130,14 +130,14 @@ class Worker:
         return LiveRoute(self._loop, route, adapter, comparator)
 
     async def _first_states(self) -> None:
+        saved = [self._snapshots.load(name) for name in self._config.routes]
+        self._follower.take(state for state in saved if state is not None)
         try:
             async with asyncio.timeout(START_STORE_S):
                 await self._follower.refresh()
             self._note_store(up=True)
         except (StoreUnavailableError, TimeoutError):
             self._note_store(up=False)
-        saved = (self._snapshots.load(name) for name in self._config.routes)
-        self._follower.take(state for state in saved if state is not None)
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, finish what is under way, write what is recorded; returns after `deadline_s` at the latest.

@@ -1,5 +1,6 @@
 """The store on a Redis or Valkey server: every port of `router.core.ports.Store`."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,10 +9,10 @@ from typing import Any, TypeVar
 
 from router.core.basis import Basis
 from router.core.decisions import DecisionRecord
-from router.core.errors import StaleEpochError, StoreUnavailableError
+from router.core.errors import StaleEpochError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
 from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
-from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
+from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
 from router.store.basis_codec import encode_basis
@@ -28,6 +29,7 @@ from router.store.retention import (
     SAMPLES_BYTES,
     decisions_kept,
 )
+from router.store.stored_states import decode_states
 from router.store.subscription import subscribe
 from router.telemetry import logs
 
@@ -56,6 +58,11 @@ BASES_AT_ONCE = 4
 
 BOOTS_AT_ONCE = 32
 """Evidence hashes read in one go, for the same reason."""
+
+NOTHING = (None, None)
+"""Revision and body of a state that was never written."""
+
+_REVISION = re.compile(rb"\d{1,16}")
 
 
 class RedisStore:
@@ -86,17 +93,17 @@ class RedisStore:
     async def read_states(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
         """Return the stored states; Routes the store has never seen are absent.
 
-        A state that cannot be read is StoreUnavailableError, never an absent one: the caller keeps what it has.
+        One that cannot be read is UnreadableStateError, never an absent one: its caller keeps what it has.
         """
         replies = await self._all([("HMGET", keys.state(route), "revision", "body") for route in routes])
         found = zip(routes, replies, strict=True)
-        return {route: _state(route, reply[1]) for route, reply in found if reply != [None, None]}
+        return decode_states({route: body or b"" for route, (revision, body) in found if (revision, body) != NOTHING})
 
     async def revisions(self, routes: Sequence[str]) -> Mapping[str, int]:
-        """Return the stored revisions; Routes the store has never seen are absent."""
+        """Return the stored revisions; absent are Routes never seen, and those whose revision is no number."""
         replies = await self._all([("HGET", keys.state(route), "revision") for route in routes])
         found = zip(routes, replies, strict=True)
-        return {route: _revision(route, reply) for route, reply in found if reply is not None}
+        return {route: int(reply) for route, reply in found if reply is not None and _REVISION.fullmatch(reply)}
 
     async def compare_and_set(self, state: RolloutState, expected_revision: int, record: DecisionRecord | None) -> bool:
         """Write `state` if the stored revision is `expected_revision`, with record and notice: all or nothing.
@@ -188,13 +195,13 @@ class RedisStore:
         """
         return subscribe(self._connections, self._log)
 
-    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> Appended:
         """Add the pairs and counters of one batch, once, however often it is called.
 
-        Returns the pairs trimmed, oldest first, so that all payloads and ENTRY_BYTES for each batch fit `keep_bytes`.
+        Pairs are trimmed, oldest first, so that all payloads and ENTRY_BYTES for each batch fit `keep_bytes`.
         """
         counters = (part for key, value in batch.counters.items() for part in (self._field_of(key), value))
-        trimmed = await self._connections.ask(
+        trimmed, gap = await self._connections.ask(
             "EVAL", scripts.APPEND, 4,
             keys.evidence(batch.route, batch.rollout, batch.boot), keys.boots(batch.route, batch.rollout),
             keys.pairs(batch.route), keys.pairs_account(batch.route),
@@ -202,7 +209,7 @@ class RedisStore:
             batch.pairs, batch.payload, keep_bytes, ENTRY_BYTES,
             *counters,
         )  # fmt: skip
-        return int(trimmed)
+        return Appended(int(trimmed), bool(gap))
 
     async def pairs(self, route: str, limit: int) -> list[Pair]:
         """Return the newest pairs, newest first, each pair_id once. Unreadable entries are skipped and logged."""
@@ -380,26 +387,6 @@ class _Skips:
         """Write one warning if anything was skipped."""
         if self.skipped:
             log.warning("unreadable entries skipped", where=self.where, skipped=self.skipped, first=self.first)
-
-
-def _state(route: str, body: bytes | None) -> RolloutState:
-    """Return the state in `body`; one that cannot be read is as bad as no store, for nobody knows what it says."""
-    try:
-        state = codec.decode_state(body or b"")
-    except UnreadableRecordError as error:
-        raise StoreUnavailableError(
-            f"the stored state of route {route} cannot be read, so the last good one stays in force: {error}"
-        ) from error
-    if state.route != route:
-        raise StoreUnavailableError(f"the stored state of route {route} is of route {state.route[:40]!r}")
-    return state
-
-
-def _revision(route: str, reply: bytes) -> int:
-    try:
-        return int(reply)
-    except ValueError as error:
-        raise StoreUnavailableError(f"the stored revision of route {route} is no number: {reply[:40]!r}") from error
 
 
 def _counter_of(field: bytes) -> CounterKey:

@@ -62,7 +62,8 @@ APPEND = """#!lua
 -- ARGV: sequence field, sequence, boot, expiry s, pairs in payload, payload, keep bytes, entry bytes, field, value, ...
 local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0
 -- Only later batches count: a repeated one, or one that a frozen server received late, changes nothing.
-if tonumber(ARGV[2]) <= last then return 0 end
+if tonumber(ARGV[2]) <= last then return {0, 0} end
+local gap = tonumber(ARGV[2]) > last + 1 and 1 or 0
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 for i = 9, #ARGV, 1000 do
   redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
@@ -70,7 +71,7 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SADD', KEYS[2], ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-if tonumber(ARGV[5]) == 0 then return 0 end
+if tonumber(ARGV[5]) == 0 then return {0, gap} end
 
 local entry_bytes, keep = tonumber(ARGV[8]), tonumber(ARGV[7])
 local written = redis.call('HINCRBY', KEYS[4], 'bytes', #ARGV[6] + entry_bytes)
@@ -90,9 +91,9 @@ while true do
   trimmed = trimmed + (tonumber(entry.n) or 0)
 end
 if trimmed > 0 then redis.call('HINCRBY', KEYS[4], 'trimmed', string.format('%.0f', trimmed)) end
-return trimmed
+return {trimmed, gap}
 """
-"""Replies the number of pairs trimmed by this write."""
+"""Replies the number of pairs trimmed by this write, and 1 if the batch before it is not known here."""
 
 MARK_SEEN = """#!lua
 -- KEYS: bitmaps of exposures, newest first; ARGV: expiry s, cells

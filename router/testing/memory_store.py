@@ -10,10 +10,10 @@ from itertools import islice
 
 from router.core.basis import Basis
 from router.core.decisions import DecisionRecord
-from router.core.errors import StaleEpochError, StoreUnavailableError
+from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
 from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
-from router.core.ports import Heartbeat, Notice, PairPage, RecordBatch
+from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.core.traffic import NO_KEY
 from router.store import codec
@@ -28,6 +28,7 @@ from router.store.retention import (
     SAMPLES_BYTES,
     decisions_kept,
 )
+from router.store.stored_states import decode_states
 
 BEAT_S = 0.5
 """Pause between two empty notices, as on the real line."""
@@ -110,11 +111,15 @@ class MemoryStore:
     async def read_states(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
         """Return the stored states; others are absent."""
         states = (await self._reach()).states
-        return {route: codec.decode_state(states[route]) for route in routes if route in states}
+        return decode_states({route: states[route] for route in routes if route in states})
 
     async def revisions(self, routes: Sequence[str]) -> Mapping[str, int]:
-        """Return the stored revisions; others are absent."""
-        return {route: state.revision for route, state in (await self.read_states(routes)).items()}
+        """Return the stored revisions; others, and unreadable ones, are absent."""
+        try:
+            states = await self.read_states(routes)
+        except UnreadableStateError as error:
+            states = error.states
+        return {route: state.revision for route, state in states.items()}
 
     async def compare_and_set(self, state: RolloutState, expected_revision: int, record: DecisionRecord | None) -> bool:
         """Write the state, record and notice if the stored revision is the expected one."""
@@ -178,17 +183,19 @@ class MemoryStore:
         finally:
             server.lines.discard(line)
 
-    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
-        """Add pairs and counters once; return the pairs trimmed."""
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> Appended:
+        """Add pairs and counters once."""
         server = await self._reach()
         source = (batch.route, batch.rollout, batch.boot)
-        if batch.sequence <= server.sequences.get(source, 0):
-            return 0
+        last = server.sequences.get(source, 0)
+        if batch.sequence <= last:
+            return Appended()
+        gap = batch.sequence > last + 1
         server.sequences[source] = batch.sequence
         boots = server.evidence.setdefault((batch.route, batch.rollout), {})
         boots.setdefault(batch.boot, {}).update(batch.counters)
         if not batch.pairs:
-            return 0
+            return Appended(0, gap)
         kept = server.batches.setdefault(batch.route, deque())
         kept.append((batch.payload, batch.pairs))
         trimmed, held = 0, sum(len(payload) + ENTRY_BYTES for payload, _ in kept)
@@ -197,7 +204,7 @@ class MemoryStore:
             server.trimmed[batch.route] += 1
             held -= len(payload) + ENTRY_BYTES
             trimmed += pairs
-        return trimmed
+        return Appended(trimmed, gap)
 
     async def pairs(self, route: str, limit: int) -> list[Pair]:
         """Return the newest pairs, newest first, each pair_id once."""

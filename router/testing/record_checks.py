@@ -7,7 +7,7 @@ from router.core.ports import RecordStore
 from router.store.codec import encode_pairs
 from router.store.retention import ENTRY_BYTES
 from router.testing.clients import MakeStore, fresh, opened
-from router.testing.expect import expect
+from router.testing.expect import ensure, expect
 from router.testing.samples import ROLLOUT, sample_batch, sample_pair
 
 KEEP_ALL = 2**30
@@ -21,10 +21,21 @@ async def check_a_repeated_batch_changes_nothing(make_store: MakeStore) -> None:
     async with opened(make_store) as one, opened(make_store) as two:
         for batch in (first, first, second, second, first):
             # Readers drop doubles, so it is the room they would take that shows whether any was written.
-            expect(0, await one.append(batch, keep_bytes), "there is room for each batch once")
-            expect(0, await two.append(batch, keep_bytes), "there is room for each batch once")
+            expect(0, (await one.append(batch, keep_bytes)).trimmed, "there is room for each batch once")
+            expect(0, (await two.append(batch, keep_bytes)).trimmed, "there is room for each batch once")
         expect(["boot1-3", "boot1-2", "boot1-1", "boot1-0"], [p.pair_id for p in await one.pairs(route, 100)], "pairs")
         expect({"boot1": second.counters}, dict(await two.evidence(route, ROLLOUT)), "a counter never goes back")
+
+
+async def check_a_missing_batch_is_told(make_store: MakeStore) -> None:
+    """Who writes learns that the batch before is not there, so that what was lost can be written again."""
+    route = fresh("route")
+    async with opened(make_store) as store:
+        told = [(await store.append(sample_batch(route, sequence, pairs), KEEP_ALL)).gap for sequence, pairs in
+                ((1, 1), (2, 0), (2, 0), (4, 1), (5, 1), (3, 1), (7, 0))]  # fmt: skip
+        expect([False, False, False, True, False, False, True], told, "the gaps before batches 4 and 7")
+        fresh_boot = await store.append(sample_batch(route, 9, boot="boot2"), KEEP_ALL)
+        ensure(fresh_boot.gap, "a boot whose first batches are lost is told so")
 
 
 async def check_evidence_is_kept_apart_by_boot_and_rollout(make_store: MakeStore) -> None:
@@ -86,7 +97,7 @@ async def check_the_pair_log_stays_in_its_bytes(make_store: MakeStore) -> None:
     async with opened(make_store) as store:
 
         async def write(sequence: int, keep_bytes: int) -> tuple[int, list[str]]:
-            trimmed = await store.append(sample_batch(route, sequence, pairs=3), keep_bytes)
+            trimmed = (await store.append(sample_batch(route, sequence, pairs=3), keep_bytes)).trimmed
             return trimmed, [pair.pair_id for pair in await store.pairs(route, 1_000)]
 
         def held(last: int, first: int) -> list[str]:

@@ -21,6 +21,7 @@ STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
     state_checks.check_bases_are_kept_with_their_decisions,
     state_checks.check_samples_come_oldest_first_by_rollout,
     record_checks.check_a_repeated_batch_changes_nothing,
+    record_checks.check_a_missing_batch_is_told,
     record_checks.check_evidence_is_kept_apart_by_boot_and_rollout,
     record_checks.check_pairs_come_newest_first_and_once,
     record_checks.check_unreadable_pairs_are_skipped,

@@ -11,7 +11,7 @@ from router.core.config import KIB, PairsConfig, RecorderConfig
 from router.core.decisions import RollBack
 from router.core.inference import Answer, Prediction, RawAnswer, kept_label
 from router.core.observations import Comparison, CounterKey
-from router.core.ports import RecordBatch
+from router.core.ports import Appended, RecordBatch
 from router.core.traffic import NO_KEY, SERVE, AffinityKind, AffinitySource, Timeouts, draw_of, key_cell
 from router.testing import MemoryStore
 from tests.gateway.bench import ADAPTERS, COMPARATORS, ROLLOUT, Bench, Gateway, route_of, started, until
@@ -206,7 +206,7 @@ class Hanging(MemoryStore):
         super().__init__()
         self.may_write = asyncio.Event()
 
-    async def append(self, batch: RecordBatch, keep_bytes: int) -> int:
+    async def append(self, batch: RecordBatch, keep_bytes: int) -> Appended:
         """Wait, then write."""
         await self.may_write.wait()
         return await super().append(batch, keep_bytes)
