@@ -70,6 +70,9 @@ class HealthEndpoints:
             "turnout_mirror_ratio": {(name,): state.exposure.mirror_bp / FULL_BP for name, state in states},
             **gate_series(view.states, view.judgements),
             "turnout_store_up": {(): float(control.store_up)},
+            "turnout_unreadable_total": {
+                (what,): float(number) for what, number in self._services.store.unreadable.items()
+            },
             "turnout_decisions_total": {key: float(number) for key, number in control.states.decided.items()},
             "turnout_webhooks_total": {key: float(number) for key, number in control.states.webhooks.counts.items()},
             "turnout_replicas": {("live",): float(live), ("silent",): float(known - live)},

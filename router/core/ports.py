@@ -285,6 +285,10 @@ class FleetStore(Protocol):
 class Store(StateStore, RecordStore, FleetStore, Protocol):
     """Everything; what `router.store` offers."""
 
+    @property
+    def unreadable(self) -> "Mapping[str, int]":
+        """How many entries were skipped as unreadable, by what they should have been, each time they were met."""
+
     async def ping(self) -> None:
         """Raise StoreUnavailableError unless the store answers."""
 

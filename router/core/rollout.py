@@ -5,7 +5,7 @@ which phase is the table TRANSITIONS: a missing key is the refusal. Whether a mo
 before, by `router.core.decisions.guard`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
@@ -162,6 +162,9 @@ class RolloutState:
     """Hashes of the rollout blocks ever started here, oldest first, so that a file never starts one twice."""
     halted: bool = False
     """Whether a breaker has taken the weight away: an operator's Resume gives back the step's own shares."""
+    unknown: tuple[tuple[str, str], ...] = field(default=(), compare=False, kw_only=True)
+    """Fields that a newer version wrote, name and JSON: carried through every move, so that an older process that
+    decides does not take them away. Two states that differ in nothing else are equal."""
 
     @property
     def candidate(self) -> str:

@@ -6,6 +6,7 @@ one. A store that has lost states is given back what this worker routes by (`rou
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import tempfile
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from router.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from router.core.config import StoreConfig
     from router.core.ports import StateStore
     from router.core.rollout import RolloutState
 
@@ -43,6 +45,19 @@ def write_whole(path: Path, raw: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     Path(name).replace(path)
+
+
+def states_directory(store: "StoreConfig") -> Path:
+    """Return where the last good states are saved: the states of one store must never be given to another.
+
+    Named after the store's address, without credentials and options; the embedded store is the directory's own.
+    """
+    if store.url is None:
+        return Path(store.directory) / "states"
+    address = store.url.partition("?")[0]
+    scheme, _, rest = address.partition("://")
+    name = hashlib.blake2b(f"{scheme}://{rest.rpartition('@')[2]}".encode(), digest_size=4).hexdigest()
+    return Path(store.directory) / f"states-{name}"
 
 
 class OnStore(Protocol):

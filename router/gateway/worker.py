@@ -9,7 +9,6 @@ import os
 import platform
 import time
 from bisect import bisect_left
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router import version
@@ -18,7 +17,7 @@ from router.core.observations import latency_edge_ms
 from router.core.ports import Heartbeat
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
-from router.gateway.following import Follower, Snapshots
+from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.mirror import expire_copies
 from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
@@ -82,8 +81,8 @@ class Worker:
         self._writes: dict[str, int] = {"ok": 0, "failed": 0}
         self._lag = Histogram("turnout_loop_lag_seconds")
         self._propagation = Histogram("turnout_rollback_propagation_seconds")
-        self._snapshots = Snapshots(Path(config.store.directory) / "states")
-        self._trip_files = TripFiles(Path(config.store.directory) / "states")
+        self._snapshots = Snapshots(states_directory(config.store))
+        self._trip_files = TripFiles(states_directory(config.store))
         self._log = logs.get("gateway")
         self._store_changes = logs.Changes()
 
@@ -324,6 +323,7 @@ class Worker:
             "turnout_store_up": {(): float(self._store_up)},
             "turnout_loop_lag_seconds": self._lag.series,
             "turnout_store_writes_total": {(result,): number for result, number in self._writes.items()},
+            "turnout_unreadable_total": {(what,): float(n) for what, n in self._store.unreadable.items()},
             "turnout_dropped_total": {("pair", reason): n for reason, n in self.recorder.drops.items()},
             "turnout_decisions_total": {(kind, "breaker"): n for kind, n in self._trips.decided.items()},
             "turnout_rollback_propagation_seconds": self._propagation.series,

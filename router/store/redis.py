@@ -1,15 +1,14 @@
 """The store on a Redis or Valkey server: every port of `router.core.ports.Store`."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any
 
 from router.core.basis import Basis
 from router.core.decisions import DecisionRecord
-from router.core.errors import StaleEpochError
+from router.core.errors import StaleEpochError, UnreadableStateError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
 from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
 from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
@@ -17,7 +16,6 @@ from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
 from router.store.basis_codec import encode_basis
 from router.store.connections import Connections
-from router.store.fields import UnreadableRecordError
 from router.store.retention import (
     BASES_BYTES,
     BASIS_BYTES,
@@ -29,11 +27,10 @@ from router.store.retention import (
     SAMPLES_BYTES,
     decisions_kept,
 )
+from router.store.skipping import Reading, Skipping
 from router.store.stored_states import decode_states
 from router.store.subscription import subscribe
 from router.telemetry import logs
-
-Record = TypeVar("Record")
 
 TIMEOUT_S = 0.25
 """How long the server may take to answer one call. RD2 asks for 250 ms; on one machine it takes 0.2 ms."""
@@ -59,6 +56,9 @@ BASES_AT_ONCE = 4
 BOOTS_AT_ONCE = 32
 """Evidence hashes read in one go, for the same reason."""
 
+FIELD_BYTES = 1024
+"""Longest name and value of a counter that are read. Chosen: ours are under 300 bytes."""
+
 NOTHING = (None, None)
 """Revision and body of a state that was never written."""
 
@@ -75,12 +75,18 @@ class RedisStore:
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, connect_s: float = CONNECT_S) -> None:
         self._connections = Connections(url, timeout_s=timeout_s, connect_s=connect_s, size=CONNECTIONS)
         self._log = logs.get("store")
+        self._skipping = Skipping(self._log)
         # The same few hundred counters go out and come in each second; their names are translated once.
         self._field_of = lru_cache(maxsize=8192)(CounterKey.to_field)
         self._counter_of = lru_cache(maxsize=8192)(_counter_of)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._connections!r}>"
+
+    @property
+    def unreadable(self) -> Mapping[str, int]:
+        """How many entries were skipped as unreadable, by what they should have been, each time they were met."""
+        return self._skipping.counts
 
     async def ping(self) -> None:
         """Raise StoreUnavailableError unless the store answers."""
@@ -97,7 +103,11 @@ class RedisStore:
         """
         replies = await self._all([("HMGET", keys.state(route), "revision", "body") for route in routes])
         found = zip(routes, replies, strict=True)
-        return decode_states({route: body or b"" for route, (revision, body) in found if (revision, body) != NOTHING})
+        try:
+            return decode_states({route: body or b"" for route, (number, body) in found if (number, body) != NOTHING})
+        except UnreadableStateError as error:
+            self._skipping.counts["states"] += len(error.why)
+            raise
 
     async def revisions(self, routes: Sequence[str]) -> Mapping[str, int]:
         """Return the stored revisions; absent are Routes never seen, and those whose revision is no number."""
@@ -140,7 +150,7 @@ class RedisStore:
     async def decisions(self, route: str, limit: int) -> list[DecisionRecord]:
         """Return the newest records, newest first; unreadable ones are skipped and logged."""
         key, before = keys.decisions(route), b"+"
-        skips = _Skips(key)
+        skips = self._skipping.reading("decisions", key)
         found: list[DecisionRecord] = []
         while len(found) < limit:
             count = min(limit - len(found), DECISIONS_AT_ONCE)
@@ -150,7 +160,7 @@ class RedisStore:
             if len(entries) < count:
                 break
             before = b"(" + entries[-1][0]
-        skips.tell(self._log)
+        skips.done()
         return found
 
     async def bases(self, route: str, limit: int) -> Mapping[int, bytes]:
@@ -193,7 +203,7 @@ class RedisStore:
         The first is empty and says that the subscription stands: states read after it miss nothing. Ends by raising
         StoreUnavailableError within 3 s of silence.
         """
-        return subscribe(self._connections, self._log)
+        return subscribe(self._connections, self._skipping)
 
     async def append(self, batch: RecordBatch, keep_bytes: int) -> Appended:
         """Add the pairs and counters of one batch, once, however often it is called.
@@ -214,7 +224,7 @@ class RedisStore:
     async def pairs(self, route: str, limit: int) -> list[Pair]:
         """Return the newest pairs, newest first, each pair_id once. Unreadable entries are skipped and logged."""
         key, before, count = keys.pairs(route), b"+", 1
-        skips = _Skips(key)
+        skips = self._skipping.reading("pairs", key)
         found: dict[str, Pair] = {}
         while len(found) < limit:
             entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
@@ -226,7 +236,7 @@ class RedisStore:
             if len(entries) < count:
                 break
             before, count = b"(" + entries[-1][0], min(2 * count, BATCHES_AT_ONCE)
-        skips.tell(self._log)
+        skips.done()
         return list(found.values())[:limit]
 
     async def pairs_after(self, route: str, cursor: str) -> PairPage:
@@ -234,9 +244,9 @@ class RedisStore:
         key = keys.pairs(route)
         after = f"({cursor}" if cursor else "-"
         entries = await self._connections.ask("XRANGE", key, after, "+", "COUNT", PAGE_BATCHES)
-        skips = _Skips(key)
+        skips = self._skipping.reading("pairs", key)
         found = [pair for entry in entries for pair in skips.read(codec.decode_pairs, _field(entry, b"p")) or []]
-        skips.tell(self._log)
+        skips.done()
         return PairPage(found, entries[-1][0].decode() if entries else cursor, more=len(entries) == PAGE_BATCHES)
 
     async def count_labels(
@@ -297,13 +307,13 @@ class RedisStore:
         """Return the counters of each boot that wrote any in the last 30 days."""
         names = await self._connections.ask("SMEMBERS", keys.boots(route, rollout))
         boots = sorted(name.decode("utf-8", "replace") for name in names)
-        skips = _Skips(f"evidence of {route}")
+        skips = self._skipping.reading("evidence", f"evidence of {route}")
         evidence: dict[str, Mapping[CounterKey, int]] = {}
         for start in range(0, len(boots), BOOTS_AT_ONCE):
             some = boots[start : start + BOOTS_AT_ONCE]
             hashes = await self._all([("HGETALL", keys.evidence(route, rollout, boot)) for boot in some])
             evidence |= {boot: self._counters(flat, skips) for boot, flat in zip(some, hashes, strict=True) if flat}
-        skips.tell(self._log)
+        skips.done()
         return evidence
 
     async def beat(self, heartbeat: Heartbeat) -> None:
@@ -320,9 +330,9 @@ class RedisStore:
     async def heartbeats(self) -> list[Heartbeat]:
         """Return all recorded processes, sorted by boot; unreadable ones are skipped and logged."""
         bodies = await self._connections.ask("HVALS", keys.REPLICAS)
-        skips = _Skips(keys.REPLICAS)
+        skips = self._skipping.reading("heartbeats", keys.REPLICAS)
         found = [skips.read(codec.decode_heartbeat, body) for body in bodies]
-        skips.tell(self._log)
+        skips.done()
         return sorted((one for one in found if one is not None), key=lambda one: one.boot)
 
     async def acquire_lease(self, holder: str, ttl_s: float, min_epoch: int) -> int | None:
@@ -342,11 +352,13 @@ class RedisStore:
     async def _all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         return await self._connections.ask_all(commands) if commands else []
 
-    def _counters(self, flat: list[bytes], skips: "_Skips") -> Mapping[CounterKey, int]:
+    def _counters(self, flat: list[bytes], skips: Reading) -> Mapping[CounterKey, int]:
         """Return the counters of one evidence hash, given as field, value, field, value."""
         counters = {}
         for field, value in zip(flat[::2], flat[1::2], strict=True):
-            if field != keys.SEQUENCE.encode():
+            if len(field) > FIELD_BYTES or len(value) > FIELD_BYTES:
+                skips.count(ValueError(f"a counter of {len(field)} and {len(value)} bytes"))
+            elif field != keys.SEQUENCE.encode():
                 try:
                     counters[self._counter_of(field)] = int(value)
                 except ValueError as error:
@@ -357,36 +369,6 @@ class RedisStore:
 _LABEL_RESULTS: Mapping[int, LabelResult] = {
     1: LabelResult.ACCEPTED, 0: LabelResult.DOUBLE, -1: LabelResult.FULL,
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class _Skips:
-    """Counts what could not be read during one call, and tells it in one line."""
-
-    where: str
-    skipped: int = 0
-    first: str = ""
-
-    def read(self, decode: Callable[[bytes], Record], raw: bytes | None) -> Record | None:
-        """Return what `decode` makes of `raw`, or None and count it."""
-        if raw is None:
-            self.count(UnreadableRecordError("the entry has no field of ours"))
-            return None
-        try:
-            return decode(raw)
-        except UnreadableRecordError as error:
-            self.count(error)
-            return None
-
-    def count(self, error: Exception) -> None:
-        """Count one; the first error is kept as the example."""
-        self.first = self.first or str(error)[:200]
-        self.skipped += 1
-
-    def tell(self, log: logs.Log) -> None:
-        """Write one warning if anything was skipped."""
-        if self.skipped:
-            log.warning("unreadable entries skipped", where=self.where, skipped=self.skipped, first=self.first)
 
 
 def _counter_of(field: bytes) -> CounterKey:

@@ -1,4 +1,12 @@
-"""The state of a Route as bytes. The most careful of the codecs: everything that serves traffic acts by it."""
+"""The state of a Route as bytes. The most careful of the codecs: everything that serves traffic acts by it.
+
+Processes of two versions run side by side during an upgrade, and either may write (CF7). Fields of the state itself
+that this version does not know are kept and written back; inside spec, steps, gates and exposures they are not. So a
+new field belongs at the top, and must have a default that means what there was before it; a change that an older
+process must not act without raises VERSION, which the older one refuses: it then keeps the last good state.
+"""
+
+from dataclasses import fields
 
 import orjson
 
@@ -18,12 +26,16 @@ from router.store.fields import Fields, UnreadableRecordError
 
 VERSION = 1
 
+_OURS = frozenset({"v", *(field.name for field in fields(RolloutState))})
+"""Top-level names that this version reads or never writes; every other one is kept as it came."""
+
 
 def encode_state(state: RolloutState) -> bytes:
     """Return the record of `state`; raises ValueError for one that cannot be read back (a NaN, a weight of 10001)."""
     spec = state.spec
     raw = orjson.dumps(
         {
+            **{name: orjson.Fragment(json) for name, json in state.unknown},
             "v": VERSION,
             "route": state.route,
             "stable": state.stable,
@@ -77,6 +89,9 @@ def decode_state(raw: bytes | str) -> RolloutState:
         previous_stable=record.text("previous_stable"),
         seen_blocks=record.texts("seen_blocks"),
         halted="halted" in record.values and record.flag("halted"),  # states of before there was a breaker
+        unknown=tuple(
+            (name, orjson.dumps(value).decode()) for name, value in record.values.items() if name not in _OURS
+        ),
     )
 
 

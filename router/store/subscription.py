@@ -13,9 +13,9 @@ from redis.asyncio.connection import AbstractConnection
 from router.core.errors import StoreUnavailableError
 from router.core.ports import Notice
 from router.store import keys
-from router.store.codec import UnreadableRecordError, decode_notice
+from router.store.codec import decode_notice
 from router.store.connections import Connections
-from router.telemetry import logs
+from router.store.skipping import Skipping
 
 PING_S = 0.5
 """Pause between two PINGs: twice the rate at which the port promises a Notice."""
@@ -27,7 +27,7 @@ PING_S + OWED_S + PING_S = 2.5 s; the port promises 3 s."""
 _ALIVE = Notice(route="", revision=0)
 
 
-async def subscribe(connections: Connections, log: logs.Log) -> AsyncIterator[Notice]:
+async def subscribe(connections: Connections, skipping: Skipping) -> AsyncIterator[Notice]:
     """Yield an empty Notice once subscribed and for each answered PING, and one for each notice of a revision.
 
     Raises StoreUnavailableError when the line breaks, or an answer is owed for OWED_S.
@@ -41,7 +41,7 @@ async def subscribe(connections: Connections, log: logs.Log) -> AsyncIterator[No
             message = await _read(connections, connection)
             if message is not None:
                 asked_s = None
-                yield _notice(message, log)
+                yield _notice(message, skipping)
             elif asked_s is None:
                 async with connections.translated(OWED_S):
                     await connection.send_command("PING")
@@ -60,12 +60,11 @@ async def _read(connections: Connections, connection: AbstractConnection) -> lis
         return message
 
 
-def _notice(message: list[Any], log: logs.Log) -> Notice:
+def _notice(message: list[Any], skipping: Skipping) -> Notice:
     """Return what was published; anything else, an answered PING too, only says that the line is alive."""
     if message[0] != b"message":
         return _ALIVE
-    try:
-        return decode_notice(message[2])
-    except UnreadableRecordError as error:
-        log.warning("an unreadable notice is skipped", error=str(error))
-        return _ALIVE
+    reading = skipping.reading("notices", keys.NOTICES)
+    notice = reading.read(decode_notice, message[2])
+    reading.done()
+    return notice or _ALIVE

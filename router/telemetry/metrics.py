@@ -134,6 +134,11 @@ TABLE = (
         "Batches handed to the store, by result.", ("result",),
     ),
     Metric(
+        "turnout_unreadable_total", Kind.COUNTER,
+        "Entries of the store that were skipped as unreadable, each time they were met, by what they should have been.",
+        ("what",),
+    ),
+    Metric(
         "turnout_gate_estimate", Kind.GAUGE,
         "What a gate limits, as seen in the present exposure, in the gate's own unit (0.01 is 1 % or 1 pp).",
         ("route", "gate"), Merge.MAX,

@@ -100,6 +100,11 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore {'closed ' if self._closed else ''}on {self.server!r}>"
 
+    @property
+    def unreadable(self) -> Mapping[str, int]:
+        """Nothing: only tests write here."""
+        return {}
+
     async def ping(self) -> None:
         """Raise StoreUnavailableError unless the server is up."""
         await self._reach()

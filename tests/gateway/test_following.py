@@ -1,16 +1,18 @@
 """Following the store: newer states are adopted, older ones never, and without the store the last one stays."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from router.core.config import StoreConfig
-from router.core.rollout import Phase, RolloutState
+from router.core.decisions import RollBack
+from router.core.rollout import Phase, RolloutState, apply
 from router.core.traffic import Match
-from router.gateway.following import Follower, Snapshots
+from router.gateway.following import Follower, Snapshots, states_directory
 from router.store.codec import encode_state
 from router.testing import MemoryServer, MemoryStore
 from tests.gateway.bench import Bench, Gateway, route_of, started, until
@@ -229,3 +231,89 @@ async def test_heartbeats_tell_what_is_routed_by_and_end_with_the_worker(bench: 
     await gateway.worker.drain(1.0)
     bench.gateways.clear()
     assert await gateway.store.heartbeats() == []
+
+
+# -- a store that has lost something, or holds what this version does not know ---------------------------------------
+
+
+async def stored(gateway: Gateway, route: str = "r") -> RolloutState | None:
+    """Return what the store holds."""
+    return (await gateway.store.read_states([route])).get(route)
+
+
+async def test_rd5_an_emptied_store_gets_back_what_is_routed_by(bench: Bench) -> None:
+    """The next poll finds nothing there, and writes the same revision of the same content; nothing is routed anew."""
+    gateway = await two(bench, states=[started(0)])
+    state = await gateway.expose(weight_bp=10_000)
+    gateway.server.states.clear()
+    async with asyncio.timeout(3.0):
+        while await stored(gateway) is None:  # noqa: ASYNC110 - a poll
+            await asyncio.sleep(0.005)
+    assert (await stored(gateway), gateway.revision()) == (state, state.revision)
+
+
+async def test_rd5_a_start_gives_an_emptied_store_what_is_on_disk(bench: Bench) -> None:
+    """Everything was restarted and the store has lost all: the last good state is served and stored again."""
+    config = StoreConfig(directory=str(bench.directory / "kept"))
+    state = at(started(0), 7, 3, 10_000)
+    Snapshots(states_directory(config)).save(state)
+    gateway = await two(bench, store_config=config)
+    assert (await stored(gateway), await served(bench, gateway)) == (state, "candidate")
+
+
+async def test_rd5_states_of_another_store_are_not_given_to_this_one(bench: Bench) -> None:
+    """A directory that was used with one store is used with the next: the new one is what counts."""
+    directory = str(bench.directory / "moved")
+    Snapshots(states_directory(StoreConfig(directory=directory))).save(at(started(0), 7, 3, 10_000))
+    gateway = await two(bench, store_config=StoreConfig("redis://:secret@h:1/0", directory), states=[started(0)])
+    assert (await stored(gateway), await served(bench, gateway)) == (started(0), "stable")
+
+
+def test_the_directory_of_states_is_the_addresss(tmp_path: Path) -> None:
+    """Another password, user or option is the same store; another host or number is not; no secret is in a name."""
+    urls = [
+        "redis://h:1/0",
+        "redis://:secret@h:1/0",
+        "redis://u:p@h:1/0?ssl=x",
+        "redis://h:1/1",
+        "rediss://h:1/0",
+        None,
+    ]
+    found = [states_directory(StoreConfig(url, str(tmp_path))) for url in urls]
+    assert len(set(found)) == 4
+    assert len(set(found[:3])) == 1
+
+
+async def test_cf7_a_state_with_fields_of_a_newer_version_is_routed_by(bench: Bench) -> None:
+    """It routes as without them, and a rollback from either version is obeyed."""
+    gateway = await beside(bench, started(0))
+    newer = json.loads(encode_state(at(started(0), 2, 1, 10_000))) | {"added_later": {"x": [1]}}
+    gateway.server.states["r"] = json.dumps(newer).encode()
+    await until(lambda: gateway.revision() == 2, "the poll finds it")
+    assert await served(bench, gateway) == "candidate"
+    older = await gateway.decide(RollBack(reason="harm"))
+    assert older.unknown == (("added_later", '{"x":[1]}'),)
+    assert await served(bench, gateway) == "stable"
+    newest = json.loads(encode_state(at(started(0, route="s"), 2, 1, 10_000))) | {"added_later": 1}
+    gateway.server.states["s"] = json.dumps(newest).encode()
+    await until(lambda: gateway.revision("s") == 2, "the poll finds it")
+    back = json.loads(encode_state(apply(at(started(0, route="s"), 2, 1, 10_000), RollBack(reason="x"), 0.0)))
+    gateway.server.states["s"] = json.dumps(back | {"added_later": 2}).encode()
+    await until(lambda: gateway.revision("s") == 3, "the poll finds it")
+    assert gateway.worker.table.standings["s"].candidate is None
+
+
+async def test_cf7_a_state_of_a_newer_major_version_leaves_the_last_good_one_in_force(
+    bench: Bench, lines: Callable[[], list[dict[str, object]]]
+) -> None:
+    """It is neither applied nor overwritten, other Routes go on, and one line says what to do."""
+    gateway = await beside(bench, started(10_000))
+    raw = encode_state(at(started(0), 9)).replace(b'"v":1', b'"v":2')
+    gateway.server.states["r"] = raw
+    await gateway.expose(weight_bp=100, route="s")
+    await gateway.expose(weight_bp=200, route="s")
+    assert (gateway.revision(), await served(bench, gateway)) == (1, "candidate")
+    assert gateway.server.states["r"] == raw
+    told = [line for line in lines() if line["event"] == "unreadable state"]
+    assert len(told) == 1
+    assert "a newer Turnout wrote this, update this one" in str(told[0]["why"])

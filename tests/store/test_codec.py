@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.decisions import Judgement
+from router.core.decisions import Judgement, RollBack
 from router.core.ports import Notice
-from router.core.rollout import idle_state
+from router.core.rollout import apply, idle_state
 from router.store import codec
 from router.store.codec import UnreadableRecordError
 from router.testing.samples import NOW_S, sample_decision, sample_heartbeat, sample_state
@@ -66,6 +66,20 @@ def test_fields_of_a_newer_version_are_ignored(encode, decode, record) -> None: 
     for path in named:
         raw = changed(document, path, lambda container, _: container.update(added_later={"x": [1]}))  # type: ignore[attr-defined]
         assert record == decode(raw)
+
+
+def test_cf7_a_field_of_a_newer_version_outlives_the_writes_of_an_older_one() -> None:
+    """Read, moved and written by a process that does not know it, it is still there, as it was; ours are ours."""
+    later = {"added_later": {"x": [1, None, "ü"]}, "halted_by": "b", "unknown": [["stable", '"v9"']], "Zebra": 1e-9}
+    document = json.loads(codec.encode_state(sample_state("digits"))) | later
+    state = codec.decode_state(json.dumps(document).encode())
+    assert state == sample_state("digits")
+    moved = apply(state, RollBack(reason="harm"), NOW_S)
+    written = json.loads(codec.encode_state(moved))
+    del later["unknown"]  # a name of this version, which is never written
+    assert {name: written[name] for name in later} == later
+    assert written["phase"] == "rolled_back"
+    assert codec.decode_state(codec.encode_state(moved)).unknown == moved.unknown
 
 
 @pytest.mark.parametrize(("encode", "decode", "record"), RECORDS)
