@@ -18,8 +18,10 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 _PATH = re.compile(r"/[!$&'()*+,;=:@%A-Za-z0-9._~/-]*")  # RFC 3986 section 3.3
 _TOKEN_HASH = re.compile(r"sha256:(?:[0-9a-f]{2})+:[0-9a-f]{64}")
 _SCHEMES = {"http": 80, "https": 443}
-_STORES = ("redis://", "rediss://", "unix://")
-_STORES_LATER = ("redis+sentinel://", "redis+cluster://")
+_STORES = (
+    "redis://", "rediss://", "unix://",
+    "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://",
+)  # fmt: skip
 
 
 def name(text: str) -> str:
@@ -119,9 +121,7 @@ def host_field(text: str) -> str:
 
 
 def store_url(text: str) -> str:
-    """Return the URL of a Redis or Valkey server."""
-    if text.startswith(_STORES_LATER):
-        raise ValueError(f"another kind of store: {text.partition(':')[0]}:// is not available yet")
+    """Return the URL of a Redis or Valkey server, of the sentinels of one, or of a cluster."""
     if not text.startswith(_STORES):
         raise ValueError(f"a URL that begins with {', '.join(_STORES)}; leave it out for the embedded Valkey")
     return text

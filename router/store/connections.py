@@ -1,59 +1,107 @@
-"""Connections to a Redis or Valkey server: one deadline for each call, no retries, errors in our own words.
+"""Connections to one Redis or Valkey server: one deadline for each call, no retries, errors in our own words.
 
-Built on redis-py's connections without its client, which repeats commands by itself (a repeated XADD is a second
+Built on redis-py's connections without its clients, which repeat commands by themselves (a repeated XADD is a second
 entry). A connection is either idle and clean or owned by one call, and a call that does not come to its end, for
 whatever reason, takes its connection with it. So no reply can ever reach somebody else's question.
+
+Stores of several servers (`sentinel`, `cluster`) find the server of a key and then use this.
 """
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection, Connection, RedisSSLContext, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    TryAgainError,
 )
 
-from router.core.errors import ConfigError, StoreUnavailableError
+from router.core.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from router.store.addresses import Server
+
 Command = tuple[str | bytes | float, ...]
 
-SCHEMES = ("redis", "rediss", "unix")
+REDIRECTS = (AskError, TryAgainError)
+"""Replies that say "not here" or "not yet" (MOVED is an ASK too): the command was surely not carried out."""
 
 _ADVICE: tuple[tuple[type[RedisError], str], ...] = (
     (OutOfMemoryError, "its memory is full: raise maxmemory or lower pairs.keep"),
-    (ReadOnlyError, "it is a replica: point store.url to the primary"),
+    (ReadOnlyError, "it is a replica: point store.url to the primary, or use redis+sentinel://"),
     (BusyLoadingError, "it is loading its data, which ends by itself"),
     (AuthenticationError, "put a valid user and password into store.url"),
     (NoPermissionError, "let this user run EVAL, PUBLISH and SUBSCRIBE on turnout:* keys and channels"),
+    (AskError, "it is a node of a cluster: use redis+cluster:// in store.url"),
+    (ClusterDownError, "some slots of the cluster have no server: look at CLUSTER INFO"),
 )
 """What an operator can do about an error reply; any other is shown as the server said it."""
 
 
-class Connections:
-    """Up to `size` connections to one server, each made when first needed. For one event loop."""
+class Line:
+    """A connection of one's own, for pub/sub, whose replies come unasked. `where` is its server."""
 
-    def __init__(self, url: str, *, timeout_s: float, connect_s: float, size: int) -> None:
-        self._class, self._options = _options(url)
+    def __init__(self, connection: AbstractConnection, owner: "Connections") -> None:
+        self._connection = connection
+        self._owner = owner
+        self.where = owner.where
+
+    async def send(self, *command: str, within_s: float) -> None:
+        """Hand a command to the server; raises StoreUnavailableError."""
+        async with self._owner.translated(within_s):
+            await self._connection.send_command(*command)
+
+    async def receive(self, wait_s: float, within_s: float) -> list[Any] | None:
+        """Return the next message, or None when none came within `wait_s`; raises StoreUnavailableError."""
+        async with self._owner.translated(within_s):
+            message: list[Any] | None = await self._connection.read_response(timeout=wait_s)
+            return message
+
+
+class Link(Protocol):
+    """What the store's client asks of one server, or of several that share the keys. For one event loop."""
+
+    where: str
+
+    async def ask(self, *command: str | bytes | float) -> Any:  # noqa: ANN401 - what a server replies
+        """Return the reply to one command."""
+
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to `commands`; StoreUnavailableError if any of them fails.
+
+        After an error or a cancel each command may or may not have been carried out.
+        """
+
+    def opened(self) -> "AbstractAsyncContextManager[Line]":
+        """Lend a new line, closed at the end."""
+
+    async def close(self) -> None:
+        """Close the idle connections now, and those in use when their call ends."""
+
+
+class Connections:
+    """Up to `size` connections to one server, each made when first needed."""
+
+    def __init__(self, server: "Server", *, timeout_s: float, connect_s: float, size: int) -> None:
+        self._server = server
         self._timeout_s, self._connect_s = timeout_s, connect_s
         self._slots = asyncio.Semaphore(size)
         self._idle: list[AbstractConnection] = []
         self._used = 0
         self._closed = False
-        self.where = _where(url)
-        self._tls: RedisSSLContext | None = None
-        self._tls = _tls(url, self._make())
+        self.where = server.where
 
     def __repr__(self) -> str:
         state = "closed, " if self._closed else ""
@@ -63,25 +111,34 @@ class Connections:
         """Return the reply to one command."""
         return (await self.ask_all([command]))[0]
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def ask_all(self, commands: Sequence[Command], connect_s: float | None = None) -> list[Any]:
         """Return the replies to `commands`, sent in one go; StoreUnavailableError if any of them fails.
 
         They have `connect_s` to get a connection and `timeout_s`, all together, to be answered. After an error or a
         cancel each command may or may not have been carried out.
         """
+        replies = await self.try_all(commands, connect_s)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise StoreUnavailableError(f"store {self.where}: {_told(reply)}") from reply
+        return replies
+
+    async def try_all(self, commands: Sequence[Command], connect_s: float | None = None) -> list[Any]:
+        """Return the replies as `ask_all` does, with REDIRECTS among them as they are."""
         packed = [pack_command(command) for command in commands]  # type: ignore[arg-type]  # stub: one item
-        async with self._lent() as connection, self.translated(self._timeout_s):
+        within_s = self._connect_s if connect_s is None else connect_s
+        async with self._lent(within_s) as connection, self.translated(self._timeout_s):
             await connection.send_packed_command(packed, check_health=False)
-            return [await connection.read_response() for _ in commands]
+            return [await _reply(connection) for _ in commands]
 
     @asynccontextmanager
-    async def opened(self) -> "AsyncIterator[AbstractConnection]":
-        """Lend a new connection of one's own, closed at the end: for pub/sub, whose replies come unasked."""
-        connection = self._make()
+    async def opened(self) -> "AsyncIterator[Line]":
+        """Lend a new line, closed at the end."""
+        connection = self._server.make(self._connect_s)
         try:
             async with self.translated(self._connect_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
-            yield connection
+            yield Line(connection, self)
         finally:
             await connection.disconnect(nowait=True)
 
@@ -90,20 +147,10 @@ class Connections:
         """Run the body within `timeout_s`; every failure of the server or the line becomes StoreUnavailableError."""
         if self._closed:
             raise StoreUnavailableError(f"store {self.where}: this client is closed, make a new one")
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
-        deadline = asyncio.timeout(timeout_s)
         late = f"store {self.where}: no answer within {timeout_s:g} s; check that it runs and is not overloaded"
         try:
-            async with deadline:
+            async with in_time(timeout_s, late):
                 yield
-        except TimeoutError as error:
-            raise StoreUnavailableError(late) from error
-        except asyncio.CancelledError as error:
-            # Before Python 3.11.3 a deadline that ends the clean-up of a cancelled task looks like one more cancel.
-            if deadline.expired() and task and task.cancelling() <= cancels:
-                raise StoreUnavailableError(late) from error
-            raise
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(f"store {self.where}: {_told(error)}") from error
 
@@ -115,9 +162,9 @@ class Connections:
                 await self._idle.pop().disconnect()
 
     @asynccontextmanager
-    async def _lent(self) -> "AsyncIterator[AbstractConnection]":
+    async def _lent(self, within_s: float) -> "AsyncIterator[AbstractConnection]":
         """Lend a clean connection; it goes back only if the body comes to its end."""
-        async with self.translated(self._connect_s):
+        async with self.translated(within_s):
             await self._slots.acquire()
             try:
                 connection = await self._take()
@@ -146,7 +193,7 @@ class Connections:
             if await _is_clean(connection):
                 return connection
             await connection.disconnect(nowait=True)
-        connection = self._make()
+        connection = self._server.make(self._connect_s)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
@@ -154,25 +201,32 @@ class Connections:
             raise
         return connection
 
-    def _make(self) -> AbstractConnection:
-        # socket_timeout None: redis-py's own would cost a task for each send, and our deadlines cover it.
-        connection = self._class(
-            **self._options, protocol=2, socket_timeout=None, socket_connect_timeout=self._connect_s, driver_info=None
-        )
-        if isinstance(connection, SSLConnection) and self._tls:
-            connection.ssl_context = self._tls
-        return connection
 
-
-def _tls(url: str, connection: AbstractConnection) -> RedisSSLContext | None:
-    """Return the TLS context for all connections, built once: that reads files, for up to 30 ms; raises ConfigError."""
-    if not isinstance(connection, SSLConnection):
-        return None
+@asynccontextmanager
+async def in_time(timeout_s: float, late: str) -> "AsyncIterator[None]":
+    """Run the body within `timeout_s`, else StoreUnavailableError with the sentence `late`."""
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task else 0
+    deadline = asyncio.timeout(timeout_s)
     try:
-        connection.ssl_context.get()
-    except (OSError, ValueError) as error:
-        raise ConfigError("store.url", _where(url), f"TLS files that can be read ({error})") from error
-    return connection.ssl_context
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailableError(late) from error
+    except asyncio.CancelledError as error:
+        # Before Python 3.11.3 a deadline that ends the clean-up of a cancelled task looks like one more cancel.
+        if deadline.expired() and task and task.cancelling() <= cancels:
+            raise StoreUnavailableError(late) from error
+        raise
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - what a server replies
+    try:
+        return await connection.read_response()
+    except REDIRECTS as redirect:
+        return redirect
+    except ValueError as error:  # redis-py's own, for a MOVED that names no address
+        raise RedisError(f"an error reply that cannot be read: {error}") from error
 
 
 async def _is_clean(connection: AbstractConnection) -> bool:
@@ -181,30 +235,6 @@ async def _is_clean(connection: AbstractConnection) -> bool:
         return bool(connection.is_connected) and not await connection.can_read()
     except (RedisError, OSError):
         return False
-
-
-def _options(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """Return the class of connection and its arguments; raises ConfigError."""
-    scheme = url.partition(":")[0]
-    if scheme not in SCHEMES:
-        expected = "redis://, rediss:// or unix:// (redis+sentinel:// and redis+cluster:// are not supported yet)"
-        raise ConfigError("store.url", _where(url), expected)
-    try:
-        options: dict[str, Any] = dict(parse_url(url))
-        kind = options.pop("connection_class", Connection)
-        for ours in ("protocol", "socket_timeout", "socket_connect_timeout", "driver_info", "max_connections"):
-            options.pop(ours, None)
-        kind(**options)
-    except (ValueError, TypeError, RedisError) as error:
-        raise ConfigError("store.url", _where(url), f"a URL that redis-py understands ({error})") from error
-    return kind, options
-
-
-def _where(url: str) -> str:
-    """Return `url` without user, password and options, fit for a log."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _told(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The store on a Redis or Valkey server: every port of `router.core.ports.Store`."""
 
 import re
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -14,8 +14,10 @@ from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
 from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
+from router.store.addresses import StoreAddress, StoreKind, parse_address
 from router.store.basis_codec import encode_basis
-from router.store.connections import Connections
+from router.store.cluster import ClusterConnections
+from router.store.connections import Connections, Link
 from router.store.retention import (
     BASES_BYTES,
     BASIS_BYTES,
@@ -27,6 +29,7 @@ from router.store.retention import (
     SAMPLES_BYTES,
     decisions_kept,
 )
+from router.store.sentinel import SentinelConnections
 from router.store.skipping import Reading, Skipping
 from router.store.stored_states import decode_states
 from router.store.subscription import subscribe
@@ -65,15 +68,28 @@ NOTHING = (None, None)
 _REVISION = re.compile(rb"\d{1,16}")
 
 
+def _single(address: StoreAddress, *, timeout_s: float, connect_s: float, size: int) -> Link:
+    return Connections(address.server, timeout_s=timeout_s, connect_s=connect_s, size=size)
+
+
+LINKS: Mapping[StoreKind, Callable[..., Link]] = {
+    StoreKind.SINGLE: _single,
+    StoreKind.SENTINEL: SentinelConnections,
+    StoreKind.CLUSTER: ClusterConnections,
+}
+
+
 class RedisStore:
-    """States, pairs, evidence and who is alive, by URL: redis://, rediss:// or unix://. For one event loop.
+    """States, pairs, evidence and who is alive, by URL (docs/store.md has its forms). For one event loop.
 
     Nothing connects before the first call. Each call is tried once and ends within `connect_s` + `timeout_s`, else
     StoreUnavailableError; a cancelled call gives its connection up. Raises ConfigError for a URL that cannot be used.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, connect_s: float = CONNECT_S) -> None:
-        self._connections = Connections(url, timeout_s=timeout_s, connect_s=connect_s, size=CONNECTIONS)
+        address = parse_address(url)
+        kind = LINKS[address.kind]
+        self._connections = kind(address, timeout_s=timeout_s, connect_s=connect_s, size=CONNECTIONS)
         self._log = logs.get("store")
         self._skipping = Skipping(self._log)
         # The same few hundred counters go out and come in each second; their names are translated once.

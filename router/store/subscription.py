@@ -8,13 +8,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
-
 from router.core.errors import StoreUnavailableError
 from router.core.ports import Notice
 from router.store import keys
 from router.store.codec import decode_notice
-from router.store.connections import Connections
+from router.store.connections import Link
 from router.store.skipping import Skipping
 
 PING_S = 0.5
@@ -27,37 +25,28 @@ PING_S + OWED_S + PING_S = 2.5 s; the port promises 3 s."""
 _ALIVE = Notice(route="", revision=0)
 
 
-async def subscribe(connections: Connections, skipping: Skipping) -> AsyncIterator[Notice]:
+async def subscribe(link: Link, skipping: Skipping) -> AsyncIterator[Notice]:
     """Yield an empty Notice once subscribed and for each answered PING, and one for each notice of a revision.
 
     Raises StoreUnavailableError when the line breaks, or an answer is owed for OWED_S.
     """
-    async with connections.opened() as connection:
-        async with connections.translated(OWED_S):
-            await connection.send_command("SUBSCRIBE", keys.NOTICES)
+    async with link.opened() as line:
+        await line.send("SUBSCRIBE", keys.NOTICES, within_s=OWED_S)
         loop = asyncio.get_running_loop()
         asked_s: float | None = loop.time()
         while True:
-            message = await _read(connections, connection)
+            message = await line.receive(PING_S, within_s=PING_S + OWED_S)
             if message is not None:
                 asked_s = None
                 yield _notice(message, skipping)
             elif asked_s is None:
-                async with connections.translated(OWED_S):
-                    await connection.send_command("PING")
+                await line.send("PING", within_s=OWED_S)
                 asked_s = loop.time()
             elif loop.time() - asked_s >= OWED_S:
                 # Asked and owed within one call of ours, so a consumer that stays away does not count as silence.
                 raise StoreUnavailableError(
-                    f"store {connections.where}: the notice line is silent for {OWED_S:g} s; read all states anew"
+                    f"store {line.where}: the notice line is silent for {OWED_S:g} s; read all states anew"
                 )
-
-
-async def _read(connections: Connections, connection: AbstractConnection) -> list[Any] | None:
-    """Return the next message, or None when none came within PING_S."""
-    async with connections.translated(PING_S + OWED_S):
-        message: list[Any] | None = await connection.read_response(timeout=PING_S)
-        return message
 
 
 def _notice(message: list[Any], skipping: Skipping) -> Notice:

@@ -64,7 +64,7 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
             "store: {url: 'http://x'}",
             "store.url: got 'http://x', expected a URL that begins with redis://, rediss://, unix://",
         ),
-        ("store: {url: 'redis+cluster://x'}", "redis+cluster:// is not available yet"),
+        ("store: {url: 'redis+other://x'}", "a URL that begins with redis://"),
         ("log: {level: loud}", "log.level: got 'loud', expected one of 'debug', 'info', 'warning' or 'error'"),
         (
             "auth: {tokens: [{name: me, role: root, hash: x}]}",

@@ -89,8 +89,13 @@ async def store(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis+sentinel://h:26379/main",
-        "redis+cluster://h:7000",
+        "redis+sentinel://h:26379",
+        "redis+sentinel://h:26379/main/nought",
+        "redis+sentinel://h:26379,/main",
+        "redis+sentinel://h:x/main",
+        "redis+cluster://h:7000/1",
+        "redis+cluster://",
+        "unix+cluster:///s",
         "http://h",
         "",
         "localhost:6379",
@@ -105,11 +110,20 @@ def test_an_address_that_cannot_be_used_is_refused_at_once(url: str) -> None:
 
 def test_a_refused_address_does_not_show_its_password() -> None:
     """SE9: errors go to logs."""
-    for url in ("redis+cluster://user:hunter2@h:7000", "redis://user:hunter2@h:1?nonsense=1&password=hunter2"):
+    for url in (
+        "redis+cluster://user:hunter2@h:7000/1",
+        "redis+sentinel://user:hunter2@h:7000?sentinel_password=hunter2",
+        "redis://user:hunter2@h:1?nonsense=1&password=hunter2",
+    ):
         with pytest.raises(ConfigError) as caught:
             RedisStore(url)
         assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(RedisStore("rediss://user:hunter2@host:6380/0?password=hunter2"))
+    for url in (
+        "rediss://user:hunter2@host:6380/0?password=hunter2",
+        "redis+sentinel://user:hunter2@h,i/main?sentinel_password=hunter2",
+        "redis+cluster://user:hunter2@h,i:7000?password=hunter2",
+    ):
+        assert "hunter2" not in repr(RedisStore(url))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +135,10 @@ def test_a_refused_address_does_not_show_its_password() -> None:
         (b"-NOAUTH Authentication required.\r\n", "user and password"),
         (b"-NOPERM this user has no permissions\r\n", "let this user run EVAL"),
         (b"-BUSY Redis is busy running a script.\r\n", "busy running a script"),
-        (b"-MOVED 3999 127.0.0.1:6381\r\n", "3999"),
+        (b"-MOVED 3999 127.0.0.1:6381\r\n", "use redis+cluster://"),
+        (b"-MOVED nowhere\r\n", "cannot be read"),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", "look at CLUSTER INFO"),
+        (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "rehashing"),
         (b"-ERR\r\n", ""),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),
     ],
