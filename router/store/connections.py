@@ -66,7 +66,7 @@ class Line:
     async def receive(self, wait_s: float, within_s: float) -> list[Any] | None:
         """Return the next message, or None when none came within `wait_s`; raises StoreUnavailableError."""
         async with self._owner.translated(within_s):
-            message: list[Any] | None = await self._connection.read_response(timeout=wait_s)
+            message: list[Any] | None = await _response(self._connection, wait_s)
             return message
 
 
@@ -222,9 +222,14 @@ async def in_time(timeout_s: float, late: str) -> "AsyncIterator[None]":
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - what a server replies
     try:
-        return await connection.read_response()
+        return await _response(connection)
     except REDIRECTS as redirect:
         return redirect
+
+
+async def _response(connection: AbstractConnection, wait_s: float | None = None) -> Any:  # noqa: ANN401 - the same
+    try:
+        return await connection.read_response(timeout=wait_s)
     except ValueError as error:  # redis-py's own, for a MOVED that names no address
         raise RedisError(f"an error reply that cannot be read: {error}") from error
 
