@@ -99,7 +99,7 @@ class StoreBlock(Block):
 
     url: StoreUrl | None = Field(
         None,
-        description="redis://, rediss:// or unix://; unset: an embedded Valkey with its data in `directory`.",
+        description="One server, sentinels or a cluster: the forms are in store.md. Unset: an embedded Valkey.",
     )
     directory: str = Field(
         ".turnout",

@@ -141,7 +141,7 @@ async def saved(directory: Path, state: RolloutState) -> None:
     await until(lambda: Snapshots(directory / "states").load("r") == state, "the state is saved")
 
 
-async def test_a_start_without_the_store_goes_by_the_state_on_disk(bench: Bench) -> None:
+async def test_rd4_a_start_without_the_store_goes_by_the_state_on_disk(bench: Bench) -> None:
     """The last good state is served, at 100 % on the candidate as it was."""
     directory = bench.directory / "shared"
     store = StoreConfig(directory=str(directory))
@@ -164,7 +164,7 @@ class Silent(MemoryStore):
         return await super().revisions(routes)
 
 
-async def test_a_store_that_hangs_does_not_hold_up_a_start(bench: Bench) -> None:
+async def test_rd4_a_store_that_hangs_does_not_hold_up_a_start(bench: Bench) -> None:
     """Within the start budget the worker serves stable."""
     watch = Stopwatch()
     gateway = await two(bench, store=Silent())
