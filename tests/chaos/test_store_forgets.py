@@ -1,7 +1,7 @@
 """The store comes back empty or older amid a ramp: one server, a cluster, a failover. No client, no weight notices.
 
-The ramp walks 10, 20, 30 % and stops there for an approval. Whatever the store forgets meanwhile, gateways and control
-give back: no weight is ever seen that is not the plan's next one, no epoch and no revision goes back, and in the end
+The ramp walks from 10 to 20 % and waits there for an approval. Whatever the store forgets, gateways and control give
+back: no weight is ever seen that is not the plan's next one, no epoch and no revision goes back, and in the end
 every request is counted once.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -26,7 +27,7 @@ from tests.e2e.wire import fetch, request
 from tests.store.conftest import OLDEST
 from tests.store.fleets import Fleet, Node, cluster, watched
 
-PLAN_BP = (1_000, 2_000, 3_000)
+PLAN_BP = (1_000, 2_000)
 STEPS = [{"weight": f"{bp // 100}%", "mirror": "100%", "bake": "1s", "min_requests": 20} for bp in PLAN_BP]
 RAMP = {"candidate": "v2", "policy": "canary", "steps": [*STEPS[:-1], {**STEPS[-1], "approval": True}]}
 RECOVERED_S = 20.0
@@ -81,7 +82,7 @@ class Watch:
 async def ramp_through(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, url: str, fault: Callable[[], None]
 ) -> str:
-    """Let `fault` happen at 20 % under load, check everything that must hold, and return the figures."""
+    """Let `fault` happen at 10 % under load, check everything that must hold, and return the figures."""
     config = config_for(stable, candidate, rollout=RAMP, timeouts={"connect": "1s", "total": "1s"})
     serve = await turnouts.start({**config, "store": {"url": url}})
     admin = Admin(serve.port("admin"))
@@ -96,12 +97,12 @@ async def ramp_through(
         return (await admin.ask("GET", "/evidence")).status == 200
 
     async with watch.running(), Load(serve.port("gateway"), clients=8, pause_s=0.005, named=True).running() as load:
-        await eventually(lambda: at(PLAN_BP[1]), RECOVERED_S)
+        await load.until_answered(200)
         await asyncio.to_thread(fault)
         fault_s = time.monotonic()
         await eventually(answers, RECOVERED_S)
         away_s = time.monotonic() - fault_s
-        await eventually(lambda: at(PLAN_BP[2]), RECOVERED_S)
+        await eventually(lambda: at(PLAN_BP[1]), RECOVERED_S)
         went_on_s = time.monotonic() - fault_s
         number = load.asked
 
@@ -126,6 +127,20 @@ async def ramp_through(
         f"{load.asked} requests, 0 errors, all counted; the store was away for {away_s:.2f} s and the next step came "
         f"after {went_on_s:.2f} s; weights seen {sorted({*watch.weights_bp})}"
     )
+
+
+async def rollout_of(admin: Admin) -> Any:  # noqa: ANN401 - JSON
+    """Return the rollout, asking again while the store is away: on a busy machine it may be late for once."""
+    found: list[Any] = []
+
+    async def answered() -> bool:
+        answer = await admin.ask("GET", "/rollout")
+        assert answer.status in (200, 503), answer
+        found[:] = [answer.json()]
+        return answer.status == 200
+
+    await eventually(answered, RECOVERED_S)
+    return found[0]
 
 
 class Backup:
@@ -156,7 +171,7 @@ def valkey(tmp_path: Path) -> Iterator[str]:
 async def test_rd5_a_store_that_forgets_everything_is_given_it_back(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, valkey: str, figure: Callable[[str], None]
 ) -> None:
-    """FLUSHALL at 20 %: the ramp goes on from there, and all that was ever counted is counted again."""
+    """FLUSHALL at 10 %: the ramp goes on from there, and all that was ever counted is counted again."""
 
     def flush() -> None:
         with redis.Redis.from_url(valkey) as client:
@@ -169,19 +184,26 @@ async def test_rd5_a_store_that_forgets_everything_is_given_it_back(
 async def test_rd5_a_store_restored_from_a_backup_does_not_take_the_rollout_back(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, valkey: str, figure: Callable[[str], None]
 ) -> None:
-    """Rolled back after the backup was made: when that is restored the candidate had 30 %, and still gets nothing."""
+    """Rolled back after the backup was made: when that is restored the candidate had 20 %, and still gets nothing."""
     serve = await turnouts.start(config_for(stable, candidate, rollout=RAMP) | {"store": {"url": valkey}})
     admin = Admin(serve.port("admin"))
     await admin.until_routed()
     async with Load(serve.port("gateway"), clients=8, pause_s=0.005).running() as load:
 
         async def at_the_end() -> bool:
-            return bool((await admin.rollout())["exposure"]["weight_bp"] == PLAN_BP[-1])
+            return bool((await rollout_of(admin))["exposure"]["weight_bp"] == PLAN_BP[-1])
 
         await eventually(at_the_end, RECOVERED_S)
         backup = Backup(valkey)
-        aborted = await admin.post("/rollout/abort", reason="harm")
-        await admin.until_routed()
+
+        async def is_aborted() -> bool:
+            await admin.ask("POST", "/rollout/abort", {"reason": "harm"})
+            now = await rollout_of(admin)
+            routed = {replica["revision"] for replica in now["replicas"]}
+            return bool(now["phase"] == "rolled_back" and routed == {now["revision"]})
+
+        await eventually(is_aborted, RECOVERED_S)
+        aborted = await rollout_of(admin)
         served = sum(not seen.is_copy for seen in candidate.seen)
         await asyncio.to_thread(backup.restore)
         restored_s = time.monotonic()
@@ -193,10 +215,10 @@ async def test_rd5_a_store_restored_from_a_backup_does_not_take_the_rollout_back
         await eventually(given_back, RECOVERED_S)
         given_back_s = time.monotonic() - restored_s
         await load.keep_on(2.0)
-    after = await admin.rollout()
+    after = await rollout_of(admin)
     assert (after["phase"], after["revision"]) == ("rolled_back", aborted["revision"])
     assert after["epoch"] >= aborted["epoch"]
-    # Those on their way when the last gateway had applied the abort; at 30 % there would have been hundreds.
+    # Those on their way when the last gateway had applied the abort; at 20 % there would have been hundreds.
     assert sum(not seen.is_copy for seen in candidate.seen) <= served + load.clients
     assert load.errors == []
     figure(f"given back after {given_back_s:.2f} s, {load.answered} requests, none of the later ones to the candidate")
@@ -224,7 +246,7 @@ async def test_rd5_a_cluster_node_that_comes_back_empty_during_a_ramp_is_noticed
     figure: Callable[[str], None],
 ) -> None:
     """Kill -9 of the node that has the Route, which keeps nothing on disk: state, evidence and pair log go on there."""
-    with cluster(OLDEST or find_binary(), tmp_path / "cluster") as fleet:
+    with cluster(find_binary(), tmp_path / "cluster") as fleet:
 
         def restart_empty() -> None:
             node = owner_of_route(fleet)
