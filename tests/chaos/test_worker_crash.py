@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from router.core.traffic import SERVE, bucket_of
 from tests.e2e.harness import Admin, Turnouts, config_for, slowdown
 from tests.e2e.load import Load, ask_all, until, worker_of
 from tests.e2e.model_server import BODY, INFER, ModelServer
@@ -94,3 +95,27 @@ async def test_cf5_a_worker_replaced_while_the_store_is_frozen_routes_as_before(
         assert await sides() == before
     finally:
         os.kill(store, signal.SIGCONT)
+
+
+@pytest.mark.slow
+async def test_dp11_real_replicas_and_their_successors_agree_on_every_user(
+    turnouts: Turnouts, stable: ModelServer, candidate: ModelServer
+) -> None:
+    """Three workers, each killed and replaced: 1,000 users are asked for again, each is on the side of its bucket."""
+    config = config_for(stable, candidate, rollout={**CANARY, "steps": [{"weight": "10%"}]})
+    config["gateway"] |= {"workers": 3}
+    serve = await turnouts.start(config)
+    admin = Admin(serve.port("admin"))
+    rollout = await admin.until_routed(replicas=3)
+    users = [f"user-{number}" for number in range(1_000)]
+    messages = [request("POST", INFER, BODY, {"x-user-id": user}) for user in users]
+    expected = [bucket_of(user.encode(), rollout["id"], SERVE) < 1_000 for user in users]
+    for round_ in range(2):
+        answers = await ask_all(serve.port("gateway"), messages, clients=64)
+        assert [answer.headers["x-turnout-variant"] == "candidate" for answer in answers] == expected
+        assert len({worker_of(answer) for answer in answers}) == 3
+        if not round_:
+            old = serve.workers()
+            for pid in old:
+                os.kill(pid, signal.SIGKILL)
+            await until(lambda old=old: len(set(serve.workers()) - set(old)) == 3)  # type: ignore[misc]

@@ -215,7 +215,7 @@ async def test_a_paused_rollout_is_left_alone(plant: Plant) -> None:
     assert paused.revision == (await plant.states.read("digits")).revision
 
 
-async def test_the_loop_cannot_promote_without_the_judge(plant: Plant) -> None:
+async def test_cl6_the_loop_cannot_promote_without_the_judge(plant: Plant) -> None:
     """Whatever is proposed, guard has the last word."""
     await plant.commands.start("digits", CANARY, order())
     await plant.loop(propose=lambda *_: Promote(reason="all good", full=True)).turn()

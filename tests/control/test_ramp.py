@@ -11,7 +11,7 @@ from router.control.replicas import GATEWAY, LIVE_S, Pulses, replicas_of
 from router.control.states import States
 from router.core.basis import Facts
 from router.core.config import PairsConfig
-from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack
+from router.core.decisions import Advance, Counts, Decision, Hold, Judgement, Pause, Promote, RollBack, Verdict
 from router.core.observations import CUTS, CounterKey
 from router.core.ports import Heartbeat, RecordBatch
 from router.core.rollout import GateSpec, NoDataSpec, Phase, RolloutState, Spec, Step
@@ -63,8 +63,8 @@ async def test_nothing_is_proposed_while_it_is_paused(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize(("action", "kind"), [("pause", Pause), ("abort", RollBack)])
-async def test_without_evidence_it_stops_and_never_goes_on(plant: Plant, action: str, kind: type[Decision]) -> None:
-    """CL5: at its deadline the configured action, before it nothing."""
+async def test_cl5_without_evidence_it_stops_and_never_goes_on(plant: Plant, action: str, kind: type[Decision]) -> None:
+    """At its deadline the configured action, before it nothing."""
     state = await begun(plant, replace(SPEC, no_data=NoDataSpec(after_s=600.0, action=action)))
     late = proposed(plant, state, facts=Facts(idle_s=600.0))
     assert isinstance(late, kind)
@@ -73,8 +73,10 @@ async def test_without_evidence_it_stops_and_never_goes_on(plant: Plant, action:
 
 
 @pytest.mark.parametrize(("action", "kind"), [("pause", Pause), ("abort", RollBack)])
-async def test_an_undecided_rollout_ends_at_its_longest_time(plant: Plant, action: str, kind: type[Decision]) -> None:
-    """CL6: inconclusive never promotes; what the judge has passed by then may still end well."""
+async def test_cl6_an_undecided_rollout_ends_at_its_longest_time(
+    plant: Plant, action: str, kind: type[Decision]
+) -> None:
+    """Inconclusive never promotes; what the judge has passed by then may still end well."""
     state = await begun(plant, replace(SPEC, on_inconclusive=action))
     late = proposed(plant, state, after_s=7_200.0)
     assert isinstance(late, kind)
@@ -286,19 +288,48 @@ async def test_a_bad_candidate_is_rolled_back_by_the_judge_before_any_minimum(pl
     assert newest.judgement.log_e >= newest.judgement.rollback_at
 
 
-async def test_silence_pauses_a_rollout_at_its_deadline(plant: Plant) -> None:
-    """CL5, by the whole loop: weight unchanged before, paused with the reason after."""
-    state = await begun(plant)
+@pytest.mark.parametrize(
+    ("action", "phase", "weight_bp"), [("pause", Phase.PAUSED, 1_000), ("abort", Phase.ROLLED_BACK, 0)]
+)
+async def test_cl5_silence_ends_a_rollout_at_its_deadline(
+    plant: Plant, action: str, phase: Phase, weight_bp: int
+) -> None:
+    """By the whole loop: weight unchanged and the gate inconclusive before, the configured action after, with why."""
+    state = await begun(plant, replace(SPEC, no_data=NoDataSpec(after_s=600.0, action=action)))
     loop = plant.loop()
     await loop.turn()
     plant.clock.advance(599)
     await loop.turn()
-    assert (await plant.states.read("digits")).revision == state.revision
+    before = await plant.states.read("digits")
+    assert (before.revision, before.exposure.weight_bp) == (state.revision, 1_000)
+    assert [gate.verdict for gate in (await loop.states.judge(before)).gates] == [Verdict.INCONCLUSIVE]
     plant.clock.advance(1)
     await loop.turn()
-    paused = await plant.states.read("digits")
-    assert (paused.phase, paused.exposure.weight_bp) == (Phase.PAUSED, 1_000)
-    assert paused.reason == "no new evidence for 10m (no_data.after)"
+    ended = await plant.states.read("digits")
+    assert (ended.phase, ended.exposure.weight_bp) == (phase, weight_bp)
+    assert ended.reason == "no new evidence for 10m (no_data.after)"
+
+
+@pytest.mark.parametrize("approval", [False, True], ids=["nobody is asked", "after an approval"])
+async def test_cl6_a_last_step_without_a_verdict_holds_for_a_person(plant: Plant, *, approval: bool) -> None:
+    """Evidence arrives to the end and says neither: held every minute, paused at the longest time, never promoted."""
+    last = Step(weight_bp=5_000, bake_s=60.0, min_requests=10, approval=approval)
+    state = await begun(plant, replace(SPEC, steps=(last,)))
+    if approval:
+        state = await plant.commands.approve("digits", order())
+    loop = plant.loop()
+    phases = set()
+    for number in range(1, 120):
+        await write(plant, state, served(state.exposure.id, (97 + number, 3), (97 + number, 3)), number)
+        await loop.turn()
+        phases.add((await plant.states.read("digits")).phase)
+        plant.clock.advance(60)
+    assert phases == {Phase.PROGRESSING}
+    plant.clock.advance(60)
+    await loop.turn()
+    held = await plant.states.read("digits")
+    assert (held.phase, held.stable, held.exposure.weight_bp) == (Phase.PAUSED, "v1", 5_000)
+    assert held.reason.startswith("inconclusive after 2h (max_duration)")
 
 
 async def test_a_broken_policy_does_not_keep_the_judge_from_rolling_back(plant: Plant) -> None:
