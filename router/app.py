@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,10 @@ def load_config(path: Path, environ: Mapping[str, str]) -> "TurnoutConfig":
     )
 
 
-def serve(config: "TurnoutConfig", announce: Announce) -> None:
+def serve(config: "TurnoutConfig", announce: Announce, file: Path | None = None) -> None:
     """Run gateway, control and, unless `store.url` is set, a store server, until a signal ends it.
+
+    `file` is what `config` was read from, to be read again for a reload.
 
     Raises ConfigError, ListenError, StartError or StoreUnavailableError; then nothing is left running.
     """
@@ -58,13 +61,13 @@ def serve(config: "TurnoutConfig", announce: Announce) -> None:
         config.webhooks, os.environ
     )  # control reads it anew; here a missing one is told before anything runs
     store = None if config.store.url else _embedded(config)
-    asyncio.run(_supervise(config, announce, with_control=True, store=store))
+    asyncio.run(_supervise(config, announce, with_control=True, store=store, file=file))
 
 
-def gateway(config: "TurnoutConfig", announce: Announce) -> None:
+def gateway(config: "TurnoutConfig", announce: Announce, file: Path | None = None) -> None:
     """Run the data plane alone: a parent and its workers. Raises as `serve` does; the store must be named."""
     _store_url(config, "gateway")
-    asyncio.run(_supervise(config, announce, with_control=False, store=None))
+    asyncio.run(_supervise(config, announce, with_control=False, store=None, file=file))
 
 
 def control(config: "TurnoutConfig", announce: Announce) -> None:
@@ -96,13 +99,21 @@ def new_boot() -> str:
 
 
 async def _supervise(
-    config: "TurnoutConfig", announce: Announce, *, with_control: bool, store: "StoreServer | None"
+    config: "TurnoutConfig",
+    announce: Announce,
+    *,
+    with_control: bool,
+    store: "StoreServer | None",
+    file: Path | None,
 ) -> None:
     from router.supervisor.parent import Plan, Supervisor
     from router.telemetry import logs
 
     logs.configure(config.log, process="parent")
-    plan = Plan(config, command("gateway"), command("control") if with_control else None, store, new_boot)
+    plan = Plan(
+        config, command("gateway"), command("control") if with_control else None, store, new_boot,
+        read=partial(load_config, file, os.environ) if file else None, file=str(file or ""),
+    )  # fmt: skip
     await Supervisor(plan, announce).run()
 
 
@@ -179,7 +190,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
         logs.configure(settings.config.log, process=f"gateway-{settings.slot}")
         store = RedisStore(settings.store_url)
         worker = Worker(settings.config, boot=settings.boot, store=store, adapters=adapters, comparators=comparators)
-        await worker.start(listener)
+        await worker.start(listener, strict=settings.strict)
     channel.send(Ready())
     parent = _Parent(channel, worker.snapshot)
     await worker.drain(await parent.until_drain())

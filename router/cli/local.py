@@ -36,14 +36,14 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run gateway, control and store. The store is an embedded Valkey unless store.url names another."""
     from router import app
 
-    app.serve(_load(config), say)
+    app.serve(_load(config), say, config)
 
 
 def gateway(config: Config = DEFAULT_CONFIG) -> None:
     """Run the gateway alone. It is a parent with its workers and needs store.url."""
     from router import app
 
-    app.gateway(_load(config), say)
+    app.gateway(_load(config), say, config)
 
 
 def control(config: Config = DEFAULT_CONFIG) -> None:

@@ -25,12 +25,18 @@ FRAME_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """To a child, once, at its start: what to run with. `slot` counts from 0 and outlives its processes."""
+    """To a child, once, at its start: what to run with. `slot` counts from 0 and outlives its processes.
+
+    `file` is what `config` was read from, empty for none. `strict`: the process takes another one's place, and
+    must fail if it could not route by the states of now.
+    """
 
     config: TurnoutConfig
     boot: str
     store_url: str
     slot: int
+    file: str = ""
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,14 @@ class Failed:
     lasting: bool
 
 
-Message: TypeAlias = Settings | MetricsRequest | ModulesRequest | Drain | Ready | Metrics | Modules | Failed
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """To the parent: read the file again."""
+
+
+Message: TypeAlias = (
+    Settings | MetricsRequest | ModulesRequest | Drain | Ready | Metrics | Modules | Failed | ReloadAsked
+)
 
 
 class Channel:

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from router import version
-from router.core.errors import StoreUnavailableError
+from router.core.errors import ConfigError, StoreUnavailableError
 from router.core.observations import latency_edge_ms
 from router.core.ports import Heartbeat
 from router.gateway.client import ClientConnection, networks
@@ -76,6 +76,7 @@ class Worker:
         self._requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._applied: dict[str, tuple[int, float]] = {}
+        self._unroutable: list[tuple[str, object, str]] = []
         self._beat_now = asyncio.Event()
         self._store_up = False
         self._writes: dict[str, int] = {"ok": 0, "failed": 0}
@@ -88,10 +89,11 @@ class Worker:
 
     # -- life -------------------------------------------------------------------------------------------------------
 
-    async def start(self, listener: "socket.socket") -> None:
+    async def start(self, listener: "socket.socket", *, strict: bool = False) -> None:
         """Accept requests on `listener`: returns once the states are known and the first request would be answered.
 
-        The states are the store's; without it those saved on disk; without these stable only.
+        The states are the store's; without it those saved on disk; without these stable only. `strict`: raises
+        ConfigError, before a request is accepted, when a state names a variant that the configuration does not have.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -113,6 +115,8 @@ class Worker:
         for trip in self._trips.restore(lives):
             lives[trip.route].trip = trip
         await self._first_states()
+        if strict and self._unroutable:
+            raise ConfigError(*self._unroutable[0])
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
         self._record_at = 0.0
@@ -258,6 +262,15 @@ class Worker:
             self.recorder.batch_counters(self.table)  # the table lets go of a rollout when the next one begins
         weight_bp = self.table.standings[state.route].state.exposure.weight_bp
         if not self.table.adopt(state):
+            field, named = f"routes.{state.route}.variants", {state.stable, state.candidate} - {""}
+            missing = sorted(named - set(self._config.routes[state.route].variants))
+            self._unroutable.append(
+                (
+                    field,
+                    list(self._config.routes[state.route].variants),
+                    f"also {', '.join(missing)}, which has traffic now",
+                )
+            )
             self._log.error(
                 "state not applied: it names a variant that this configuration does not have",
                 route=state.route, stable=state.stable, candidate=state.candidate, revision=state.revision,

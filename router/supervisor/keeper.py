@@ -15,6 +15,7 @@ from router.gateway.channel import (
     Modules,
     ModulesRequest,
     Ready,
+    ReloadAsked,
     Settings,
 )
 from router.supervisor.child import Child, how_it_ended
@@ -45,8 +46,10 @@ class Keeper:
         command: Sequence[str],
         listener: socket.socket | None,
         settings: Callable[[], Awaitable[Settings]],
+        on_reload: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
+        self._on_reload = on_reload
         self._command = tuple(command)
         self._listener = listener
         self._settings = settings
@@ -141,6 +144,14 @@ class Keeper:
         """Return what this slot's processes have counted, dead ones too, so that no sum goes backwards."""
         return metrics.merge([self._of_the_dead, self._last])
 
+    def successor(self) -> "Keeper":
+        """Return another keeper of the same slot and socket; its process gets the settings of the moment it starts."""
+        return Keeper(self.name, self._command, self._listener, self._settings, self._on_reload)
+
+    def inherit(self, other: "Keeper") -> None:
+        """Count on from what the processes of `other`, which has ended, had counted."""
+        self._of_the_dead = metrics.merge([self._of_the_dead, other.counted()])
+
     async def modules(self) -> tuple[str, ...]:
         """Return the names of all modules loaded in the process. Raises StartError when none is running."""
         if self._child is None or not self.is_ready:
@@ -198,6 +209,8 @@ class Keeper:
                         self._modules.set_result(message.names)
                 case Failed():
                     self._failure = message
+                case ReloadAsked() if self._on_reload is not None:
+                    self._on_reload()
                 case _:
                     self._log.error("unexpected message", slot=self.name, message=type(message).__name__)
 

@@ -1,6 +1,7 @@
 """The life of `turnout serve` and `turnout gateway`: everything up, kept up, and down again in order."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -12,6 +13,7 @@ from router.gateway.channel import Settings
 from router.supervisor.keeper import Keeper, StartError
 from router.supervisor.listeners import open_listeners, url_of
 from router.supervisor.processes import Processes
+from router.supervisor.reloading import Read, Reloads
 from router.supervisor.store_keeper import StoreKeeper, StoreServer
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class Plan:
     store: StoreServer | None
     new_boot: Callable[[], str]
     drain_s: float = DRAIN_S
+    read: Read | None = None
+    """Reads the configuration again, for a reload; None: there is none, and SIGHUP ends everything."""
+    file: str = ""
+    """Where it reads."""
 
 
 class Supervisor:
@@ -59,12 +65,16 @@ class Supervisor:
         self._ops: HttpServer | None = None
         self._lives: list[asyncio.Task[None]] = []
         self._stop_asked = asyncio.Event()
+        self._lives_changed = asyncio.Event()
+        self._reloads = Reloads(plan.read, plan.config, plan.drain_s)
+        self.processes.replaced = self._reloads.replaced
 
     async def run(self) -> None:
         """Start everything, announce each listener and then `ready`, keep it up until a signal ends it.
 
-        The first SIGTERM, SIGINT or SIGHUP ends it in order, the second at once. Raises ConfigError, ListenError,
-        StoreUnavailableError or StartError when it cannot start. In every case nothing is left running.
+        The first SIGTERM or SIGINT ends it in order, the second at once. SIGHUP reloads, but from a terminal, where it
+        says that the terminal is gone, it ends too. Raises ConfigError, ListenError, StoreUnavailableError or
+        StartError when it cannot start. In every case nothing is left running.
         """
         self._catch_signals()
         try:
@@ -84,14 +94,16 @@ class Supervisor:
         gateways = open_listeners(config.gateway.listen, config.gateway.workers, "gateway")
         self._listeners += gateways
         self.processes.workers = [
-            Keeper(f"gateway-{slot}", self._plan.worker, listener, self._settings_for(slot))
+            Keeper(f"gateway-{slot}", self._plan.worker, listener, self._settings_for(slot), self._reloads.ask)
             for slot, listener in enumerate(gateways)
         ]
         lines = [f"gateway    {url_of(gateways[0])}    send predictions here"]
         if self._plan.control:
             (admin,) = open_listeners(config.admin, 1, "admin")
             self._listeners.append(admin)
-            self.processes.control = Keeper("control", self._plan.control, admin, self._settings_for(0))
+            self.processes.control = Keeper(
+                "control", self._plan.control, admin, self._settings_for(0), self._reloads.ask
+            )
             lines.append(f"admin      {url_of(admin)}    for `turnout get` and the other commands")
         (ops,) = open_listeners(config.ops, 1, "ops")
         self._listeners.append(ops)
@@ -117,6 +129,7 @@ class Supervisor:
         await self._start_ops(ops_listener)
         self._keep(self._ask_metrics(), "metrics")
         await self._wait_ready(self.processes.keepers)
+        self._keep(self._reloads.run(lambda: self.processes.keepers, self._install), "reloads")
 
     async def _wait_ready(self, keepers: Sequence[Keeper]) -> None:
         try:
@@ -151,7 +164,8 @@ class Supervisor:
     def _settings_for(self, slot: int) -> Callable[[], Awaitable[Settings]]:
         async def settings() -> Settings:
             url = await asyncio.shield(self._store_url)
-            return Settings(self._plan.config, self._plan.new_boot(), url, slot)
+            strict = self._reloads.running
+            return Settings(self._reloads.config, self._plan.new_boot(), url, slot, self._plan.file, strict)
 
         return settings
 
@@ -161,17 +175,41 @@ class Supervisor:
     async def _until_stop(self, start: "asyncio.Task[None] | None" = None) -> None:
         """Return when a signal asks for the end or `start` is done; raise what it or any of our lives raised."""
         asked = asyncio.create_task(self._stop_asked.wait())
-        watched = [asked, start] if start else [asked, *self._lives]
         try:
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if start and start.done():
-                start.result()
-            if not asked.done() and not start:
+            if start:
+                await asyncio.wait([asked, start], return_when=asyncio.FIRST_COMPLETED)
+                if start.done():
+                    start.result()
+                return
+            await self._until_asked_or_ended(asked)
+            if not asked.done():
                 raise StartError(self._what_ended(), lasting=False)
         finally:
             asked.cancel()
             if start and not start.done():
                 start.cancel()
+
+    async def _until_asked_or_ended(self, asked: "asyncio.Task[bool]") -> None:
+        """Return when `asked` or one of our lives is done; a reload changes which lives those are."""
+        while True:
+            self._lives_changed.clear()
+            changed = asyncio.create_task(self._lives_changed.wait())
+            try:
+                await asyncio.wait([asked, changed, *self._lives], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if asked.done() or any(life.done() for life in self._lives):
+                return
+
+    def _install(self, old: Keeper, new: Keeper, life: "asyncio.Task[None]") -> None:
+        """Give a slot to the successor of its keeper, whose own life may end from here on."""
+        if old is self.processes.control:
+            self.processes.control = new
+        else:
+            workers = self.processes.workers
+            workers[workers.index(old)] = new
+        self._lives = [*(one for one in self._lives if one.get_name() != old.name), life]
+        self._lives_changed.set()
 
     def _what_ended(self) -> str:
         """Say which life ended although nobody asked; that is a bug of ours, so the whole process ends with it."""
@@ -184,7 +222,12 @@ class Supervisor:
         self.processes.stopping = True
         started = {life.get_name() for life in self._lives}
         workers = [keeper for keeper in self.processes.workers if keeper.name in started]
-        draining = asyncio.gather(*(keeper.stop(self._plan.drain_s) for keeper in workers))
+        for life in self._lives:
+            if life.get_name() == "reloads":
+                life.cancel()
+                await asyncio.wait([life])
+        leaving = self.processes.replaced
+        draining = asyncio.gather(*(keeper.stop(self._plan.drain_s) for keeper in (*workers, *leaving)))
         await asyncio.sleep(0)  # no slot is filled again from here on
         for listener in self._listeners[: len(self.processes.workers)]:
             listener.close()  # new clients are refused once the worker has closed its copy too
@@ -206,7 +249,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
-                loop.add_signal_handler(number, self._on_signal)
+                reloads = number is signal.SIGHUP and self._plan.read is not None and not os.isatty(0)
+                loop.add_signal_handler(number, self._reloads.ask if reloads else self._on_signal)
 
     def _ignore_signals(self) -> None:
         for number in SIGNALS:

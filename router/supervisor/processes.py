@@ -25,6 +25,8 @@ class Processes:
     control: Keeper | None = None
     store: StoreKeeper | None = None
     stopping: bool = False
+    replaced: list[Keeper] = field(default_factory=list)
+    """Those that have a successor and finish what they have."""
 
     @property
     def keepers(self) -> tuple[Keeper, ...]:
@@ -45,7 +47,8 @@ class Processes:
         """Return the metrics of all workers in one: fresh ones where a worker answers in time, else its last."""
         await self.refresh(ASK_S)
         build: metrics.Snapshot = {"turnout_build_info": {(version(), platform.python_version()): 1.0}}
-        return metrics.merge([build, *(keeper.counted() for keeper in self.workers)])
+        leaving = (keeper for keeper in self.replaced if keeper.name != "control")
+        return metrics.merge([build, *(keeper.counted() for keeper in (*self.workers, *leaving))])
 
     async def refresh(self, timeout_s: float) -> None:
         """Ask every worker for its metrics."""
