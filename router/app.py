@@ -199,7 +199,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
 
 
 async def _control_process(end: socket.socket, listener: socket.socket) -> None:
-    from router.gateway.channel import Channel, Ready
+    from router.gateway.channel import Channel, Ready, ReloadAsked
     from router.telemetry import logs
 
     channel = await Channel.open(end)
@@ -207,7 +207,8 @@ async def _control_process(end: socket.socket, listener: socket.socket) -> None:
     parent = _Parent(channel, dict)  # control has a page of metrics of its own
     async with _failures_told(channel):
         logs.configure(settings.config.log, process="control")
-        await _run_control(settings, listener, parent.until_drain, lambda: channel.send(Ready()))
+        ask = partial(channel.send, ReloadAsked())
+        await _run_control(settings, listener, parent.until_drain, lambda: channel.send(Ready()), ask)
     await parent.say_goodbye()
 
 
@@ -216,11 +217,13 @@ async def _run_control(
     listener: socket.socket,
     asked: Callable[[], Coroutine[Any, Any, object]],
     on_ready: Callable[[], None],
+    ask_reload: Callable[[], None] | None = None,
 ) -> None:
     """Run control loop and admin API until `asked` returns. Raises when one of the two ends before."""
     # Before numpy is loaded: the judge's matrices are small, and more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from router.admin.app import create_app
+    from router.admin.reloads import Reloader
     from router.control.loop import ControlLoop
     from router.control.probe import probe
     from router.control.webhooks import build
@@ -242,7 +245,11 @@ async def _run_control(
         monotonic=time.monotonic,
         webhooks=webhooks,
     )
-    app = create_app(config=settings.config, store=store, control=loop, now_s=time.time, monotonic=time.monotonic)
+    read = partial(load_config, Path(settings.file), os.environ)
+    app = create_app(
+        config=settings.config, store=store, control=loop, now_s=time.time, monotonic=time.monotonic,
+        reloader=Reloader(read, ask_reload) if settings.file and ask_reload else None,
+    )  # fmt: skip
     server = HttpServer(app, listener)
     lives = [asyncio.create_task(loop.run(), name="loop"), asyncio.create_task(server.run(), name="admin")]
     end = asyncio.create_task(asked())

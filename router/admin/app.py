@@ -16,6 +16,7 @@ from router.admin.feedback import FeedbackEndpoints
 from router.admin.health import HealthEndpoints
 from router.admin.problems import MEDIA_TYPE, answer_error
 from router.admin.records import RecordEndpoints
+from router.admin.reloads import ReloadEndpoints, Reloader
 from router.admin.rollouts import RolloutEndpoints
 from router.admin.routes import RouteEndpoints
 from router.admin.schemas import ActionBody
@@ -28,7 +29,7 @@ from router.core.errors import TurnoutError
 from router.core.ports import Store
 from router.settings.rollout_blocks import RolloutBlock
 
-NONE, VIEWER, OPERATOR = AccessRole.NONE, AccessRole.VIEWER, AccessRole.OPERATOR
+NONE, VIEWER, OPERATOR, ADMIN = AccessRole.NONE, AccessRole.VIEWER, AccessRole.OPERATOR, AccessRole.ADMIN
 
 ROUTE = "/v1/routes/{route}"
 
@@ -46,7 +47,7 @@ class Row:
     """Describes a body that FastAPI passes on unread."""
 
 
-def table(services: Services) -> tuple[Row, ...]:
+def table(services: Services, reloader: Reloader | None) -> tuple[Row, ...]:
     """Return every operation of the admin API."""
     health, routes = HealthEndpoints(services), RouteEndpoints(services)
     rollouts, records = RolloutEndpoints(services), RecordEndpoints(services)
@@ -56,6 +57,7 @@ def table(services: Services) -> tuple[Row, ...]:
         Row("GET", "/healthz", health.healthz, NONE),
         Row("GET", "/readyz", health.readyz, NONE),
         Row("GET", "/metrics", health.metrics, VIEWER),
+        Row("POST", "/v1/reload", ReloadEndpoints(services, reloader).reload, ADMIN, 202),
         Row("GET", "/v1/routes", routes.index, VIEWER),
         Row("GET", ROUTE, routes.show, VIEWER),
         Row("POST", f"{ROUTE}/rollouts", rollouts.start, OPERATOR, 201, start_schema()),
@@ -72,18 +74,19 @@ def table(services: Services) -> tuple[Row, ...]:
     )
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - everything it serves is handed in
     *,
     config: TurnoutConfig,
     store: Store,
     control: ControlLoop,
     now_s: Callable[[], float],
     monotonic: Callable[[], float],
+    reloader: Reloader | None = None,
 ) -> FastAPI:
     """Return the admin API. It serves whether or not `control` runs; whoever calls runs both, and closes the store.
 
-    `now_s` is the wall clock, `monotonic` one that never jumps. Raises ConfigError when it would be open to other
-    machines without any token, or when a token's hash cannot be read.
+    `now_s` is the wall clock, `monotonic` one that never jumps; without `reloader` nothing can be reloaded. Raises
+    ConfigError when it would be open to other machines without any token, or when a token's hash cannot be read.
     """
     check_bind(config)
     app = FastAPI(
@@ -97,7 +100,7 @@ def create_app(
     )
     app.router.route_class = RoleRoute
     app.state.doorkeeper = Doorkeeper(config, monotonic)
-    for row in table(Services(config, store, control, now_s)):
+    for row in table(Services(config, store, control, now_s), reloader):
         _add(app, row)
 
     async def openapi() -> dict[str, Any]:

@@ -399,6 +399,13 @@ class HealthView(Answer):
     status: str
 
 
+class ReloadView(Answer):
+    """The file is good and a reload was asked for; `digest` is what heartbeats will say once it is in force."""
+
+    status: str
+    digest: str
+
+
 class ReadyView(Answer):
     """The store answers and the loop turns; `epoch` is null while another control process decides."""
 

@@ -9,6 +9,7 @@ import httpx
 from fastapi import FastAPI
 
 from router.admin.app import create_app
+from router.admin.reloads import Reloader
 from router.admin.tokens import hash_token
 from router.control.loop import ControlLoop
 from router.core.config import TokenConfig, TurnoutConfig
@@ -91,14 +92,18 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_for(store: Store, settings: TurnoutConfig, token: str | None = None) -> AsyncIterator[Desk]:
+async def desk_for(
+    store: Store, settings: TurnoutConfig, token: str | None = None, reloader: Reloader | None = None
+) -> AsyncIterator[Desk]:
     """Build the admin API on `store`; `token` is what the client sends."""
     clock, prober = ManualClock(1_800_000_000.0), FakeProber()
     control = ControlLoop(
         config=settings, store=store, policies=load_policies(), prober=prober, boot="control-1",
         now_s=clock, monotonic=clock,
     )  # fmt: skip
-    app = create_app(config=settings, store=store, control=control, now_s=clock, monotonic=clock)
+    app = create_app(
+        config=settings, store=store, control=control, now_s=clock, monotonic=clock, reloader=reloader
+    )  # fmt: skip
     headers = {"authorization": f"Bearer {token}"} if token else {}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8081", headers=headers) as client:

@@ -14,17 +14,19 @@ from router.app import load_config
 from tests.e2e.harness import Admin, Turnout, Turnouts, config_for
 from tests.e2e.load import Load, eventually, until
 from tests.e2e.model_server import ModelServer
+from tests.e2e.wire import fetch, request
 
 HALF = {"candidate": "v2", "policy": "canary", "steps": [{"weight": "50%", "mirror": "10%", "bake": "1h"}]}
 
 
-def rewrite(serve: Turnout, config: dict[str, Any]) -> None:
-    """Change the file and say so."""
+def rewrite(serve: Turnout, config: dict[str, Any], *, say: bool = True) -> None:
+    """Change the file and, unless that is done otherwise, say so."""
     file = serve.directory / "turnout.yaml"
     new = file.with_suffix(".new")
     new.write_text(yaml.safe_dump(config))
     new.replace(file)
-    serve.process.send_signal(signal.SIGHUP)
+    if say:
+        serve.process.send_signal(signal.SIGHUP)
 
 
 def reloaded(serve: Turnout) -> int:
@@ -63,7 +65,9 @@ async def test_cf2_a_reload_changes_what_the_file_says_and_nothing_else(
         await load.until_answered(200)
         config["routes"]["other"] = {**config["routes"]["digits"], "match": {"path_prefix": "/other"}}
         del config["routes"]["other"]["rollout"]
-        rewrite(serve, config)
+        rewrite(serve, config, say=False)
+        answer = await fetch(serve.port("admin"), request("POST", "/v1/reload"))
+        assert answer.status == 202, answer
         await until(lambda: reloaded(serve) == 1, within_s=20.0)
         await until(lambda: not old & set(serve.workers()), within_s=20.0)
         await load.until_answered(200)
@@ -132,7 +136,7 @@ def refusals(serve: Turnout) -> list[str]:
 async def test_cf2_a_hundred_reloads_under_load_are_noticed_by_nobody(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, figure: Callable[[str], None]
 ) -> None:
-    """100 asked for in 10 s, each with another file: 0 errors, the last is in force; open files and threads are back."""
+    """100 asked for in 10 s, each another file: 0 errors, the last is in force; open files and threads are back."""
     serve, config = await started(turnouts, stable, candidate)
     admin = Admin(serve.port("admin"))
     before = await admin.rollout()
