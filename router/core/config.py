@@ -54,6 +54,8 @@ class GatewayConfig:
     trusted_proxies: tuple[str, ...] = ()
     response_headers: bool = True
     """Whether answers carry x-turnout-variant and x-turnout-rescued."""
+    drain_delay_s: float = 0.0
+    """How long the gateways serve on after the first signal, while readiness is off already."""
 
 
 @dataclass(frozen=True, slots=True)

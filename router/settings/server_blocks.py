@@ -18,7 +18,7 @@ from router.core.config import (
 )
 from router.settings.block import Block, written
 from router.settings.forms import Host, Name, Network, StoreUrl, TokenHash
-from router.settings.units import Duration, Size
+from router.settings.units import Duration, DurationOrZero, Size
 
 
 class LimitsBlock(Block):
@@ -68,6 +68,9 @@ class GatewayBlock(Block):
     response_headers: bool = Field(
         default=True, description="Whether answers carry x-turnout-variant and x-turnout-rescued."
     )
+    drain_delay: DurationOrZero = written(
+        "0s", "How long to serve on after SIGTERM with readiness off, so that a load balancer looks elsewhere first."
+    )
 
     def value(self) -> GatewayConfig:
         """Return the gateway's part of the configuration."""
@@ -77,6 +80,7 @@ class GatewayBlock(Block):
             limits=self.limits.value(),
             trusted_proxies=tuple(self.trusted_proxies),
             response_headers=self.response_headers,
+            drain_delay_s=self.drain_delay,
         )
 
 

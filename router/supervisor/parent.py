@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._ops: HttpServer | None = None
         self._lives: list[asyncio.Task[None]] = []
         self._stop_asked = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._lives_changed = asyncio.Event()
         self._reloads = Reloads(plan.read, plan.config, plan.drain_s)
         self.processes.replaced = self._reloads.replaced
@@ -72,9 +74,10 @@ class Supervisor:
     async def run(self) -> None:
         """Start everything, announce each listener and then `ready`, keep it up until a signal ends it.
 
-        The first SIGTERM or SIGINT ends it in order, the second at once. SIGHUP reloads, but from a terminal, where it
-        says that the terminal is gone, it ends too. Raises ConfigError, ListenError, StoreUnavailableError or
-        StartError when it cannot start. In every case nothing is left running.
+        The first SIGTERM or SIGINT ends it in order: readiness goes off, `gateway.drain_delay` later no new client is
+        accepted; the second at once. SIGHUP reloads, but from a terminal, where it says that the terminal is gone, it
+        ends too. Raises ConfigError, ListenError, StoreUnavailableError or StartError when it cannot start. In every
+        case nothing is left running.
         """
         self._catch_signals()
         try:
@@ -218,14 +221,10 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Take everything down: traffic first, the store last."""
-        self._stop_asked.set()
         self.processes.stopping = True
+        await self._let_balancers_look_elsewhere()
         started = {life.get_name() for life in self._lives}
         workers = [keeper for keeper in self.processes.workers if keeper.name in started]
-        for life in self._lives:
-            if life.get_name() == "reloads":
-                life.cancel()
-                await asyncio.wait([life])
         leaving = self.processes.replaced
         draining = asyncio.gather(*(keeper.stop(self._plan.drain_s) for keeper in (*workers, *leaving)))
         await asyncio.sleep(0)  # no slot is filled again from here on
@@ -245,6 +244,17 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()
 
+    async def _let_balancers_look_elsewhere(self) -> None:
+        """Serve on for a while with readiness off if a signal asks for the end: there is traffic to be led away."""
+        if self._stop_asked.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._reloads.config.gateway.drain_delay_s)
+        self._stop_asked.set()
+        for life in self._lives:
+            if life.get_name() == "reloads":  # no slot gets a successor from here on
+                life.cancel()
+                await asyncio.wait([life])
+
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -258,6 +268,7 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         if self._stop_asked.is_set():
+            self._hurried.set()
             for keeper in self.processes.keepers:
                 keeper.abandon()
         self._stop_asked.set()

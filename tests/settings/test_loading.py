@@ -49,6 +49,7 @@ gateway:
            header_deadline: 1s, body_deadline: 2s, idle: 3s, write_stall: 4s, kept_body: 4KiB, kept: 5KiB}}
   trusted_proxies: [10.0.0.0/8, 192.168.1.1]
   response_headers: false
+  drain_delay: 6s
 ops:     {{host: "::1", port: 9002}}
 admin:   {{host: 0.0.0.0, port: 9001}}
 store:   {{url: "redis://user:secret@localhost:6379/0", directory: data}}
@@ -117,6 +118,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
             limits=Limits(1_024, 2_048, 7, 3 * 2**20, 8, 9, 1.0, 2.0, 3.0, 4.0, 4_096, 5_120),
             trusted_proxies=("10.0.0.0/8", "192.168.1.1/32"),
             response_headers=False,
+            drain_delay_s=6.0,
         ),
         ops=Listener("::1", 9002),
         admin=Listener("0.0.0.0", 9001),
