@@ -26,6 +26,13 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Bad(StrEnum):
+    """What is wrong with the demo's bad candidate."""
+
+    DIGIT = "digit"
+    CRASH = "crash"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`, in the order of the help page."""
     for command in (serve, gateway, control, demo, validate, schema, token):
@@ -57,15 +64,18 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No live view: a line now and then.")] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(min=10, help="How long to walk shadow, canary, blue/green.", show_default="by itself"),
+        typer.Option(help="How long the rollouts may take together.", show_default="120"),
     ] = None,
     json_file: Annotated[
         str | None,
         typer.Option("--json", metavar="[FILE]", help="Write the result as JSON, to FILE or here.", show_default=False),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Gateway port; 0 takes a free one.")] = 8080,
+    bad: Annotated[
+        Bad, typer.Option(help="The bad candidate: one that reads a digit wrong, or one that crashes.")
+    ] = Bad.DIGIT,
 ) -> None:
-    """Show a rollout of real models, live."""
+    """Show rollouts of real models, live. A good one promotes itself, a bad one is rolled back."""
     from importlib import import_module  # by name: the demo stands beside the command line, not under it
     from importlib.util import find_spec
 
@@ -73,7 +83,7 @@ def demo(
         why = "it brings real models, and Turnout itself needs no scikit-learn"
         raise CommandError("the demo needs scikit-learn", why, "pip install 'turnout[demo]'")
     options = import_module("router.demo.options").DemoOptions(
-        seconds=seconds, headless=headless, json=json_file, port=port
+        seconds=seconds, headless=headless, json=json_file, port=port, bad=bad
     )
     raise typer.Exit(import_module("router.demo.run").main(options))
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from router.demo.plan import ROUTE, Command
+from router.demo.plan import ROUTE
 from router.demo.turnout_process import DemoError
 
 TIMEOUT_S: Final = 10.0
@@ -27,7 +27,7 @@ Body = Mapping[str, Any]
 
 
 class NotNowError(DemoError):
-    """Nobody answered, or only to say that the store is away. A command may or may not have been carried out."""
+    """Nobody answered, or only to say that the store is away. What was asked may or may not have been carried out."""
 
 
 class Admin:
@@ -37,6 +37,7 @@ class Admin:
     """
 
     def __init__(self, admin_url: str, ops_url: str) -> None:
+        self._api_url = f"{admin_url}/v1"
         self._route_url = f"{admin_url}/v1/routes/{ROUTE}"
         self._metrics_url = f"{ops_url}/metrics"
         # The variables for proxies are meant for the outside world, not for our own control plane.
@@ -50,23 +51,40 @@ class Admin:
     ) -> None:
         await self._http.aclose()
 
-    async def command(self, command: Command, revision: int) -> Body:
-        """Carry out a command on this revision, sent once, and return where the rollout stands after it.
+    async def start(self, block: Body) -> None:
+        """Start the rollout that this block asks for.
 
-        Raises NotNowError where it is not known whether it was carried out.
+        It names the revision it was meant for, so however often it is sent, it is carried out once at most.
         """
-        url = f"{self._route_url}/{command.path}"
-        if_match = {"if-match": f'"{revision}"'}
-        return _body(await self._call(command.method, url, json=dict(command.body), headers=if_match))
+        before: int = (await self.route())["rollout"]["revision"]
+        give_up_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await self._call(
+                    "POST", f"{self._route_url}/rollouts", json=dict(block), headers={"if-match": f'"{before}"'}
+                )
+            except NotNowError:
+                if (await self.route())["rollout"]["revision"] > before:
+                    return
+                if time.monotonic() > give_up_s:
+                    raise
+            else:
+                return
+            await asyncio.sleep(AGAIN_S)
 
-    async def rollout(self) -> Body:
-        """Return where the rollout stands."""
-        return _body(await self._ask(f"{self._route_url}/rollout"))
+    async def feedback(self, labels: Sequence[Body]) -> Mapping[str, int]:
+        """Send up to 1,000 labels, once, and return what became of them, by word.
 
-    async def pairs(self, limit: int) -> Sequence[Body]:
-        """Return the newest pairs, newest first."""
-        found: list[Body] = (await self._ask(f"{self._route_url}/pairs?limit={limit}")).json()
-        return found
+        Raises NotNowError where it is not known whether they were taken.
+        """
+        answer = await self._call("POST", f"{self._api_url}/feedback", json=list(labels))
+        counts: Mapping[str, int] = answer.json()
+        return counts
+
+    async def route(self) -> Body:
+        """Return the Route, with where its rollout stands."""
+        body: Body = (await self._ask(self._route_url)).json()
+        return body
 
     async def decisions(self) -> Sequence[Body]:
         """Return the newest decisions, oldest first."""
@@ -96,11 +114,6 @@ class Admin:
             return answer
         kind = NotNowError if answer.status_code == NOT_NOW else DemoError
         raise kind(f"{method} {url}: {answer.status_code} {_detail(answer)}")
-
-
-def _body(answer: httpx.Response) -> Body:
-    body: Body = answer.json()
-    return body
 
 
 def _detail(answer: httpx.Response) -> str:

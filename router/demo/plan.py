@@ -1,120 +1,106 @@
-"""The walk as a table: through which levels the demo takes v2, by which commands, and for how long. Pure."""
+"""The play as data: which acts there are, what each must come to, and the configuration they run under. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from string import Template
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final
+
+from router.core.rollout import Phase
 
 ROUTE: Final = "digits"
-STABLE: Final = "v1"
-CANDIDATE: Final = "v2"
+FIRST_STABLE: Final = "v1"
+DAMAGED: Final = "recall:8"
+"""The gate that must be to blame for v3's end: see `router.demo.models.fit_v3`."""
 
-MIN_SECONDS: Final = 10.0
-"""Below, a canary phase has fewer than 300 requests, and its share says nothing. Chosen."""
-
-DEFAULT_SECONDS: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One call of the admin API; `path` goes on after `/v1/routes/digits/`."""
-
-    method: Literal["POST", "PATCH"]
-    path: str
-    body: Mapping[str, object]
+CRASH_AT_BP: Final = 2_500
+CRASH_AFTER: Final = 50
+"""Requests that the candidate answers at CRASH_AT_BP before it is killed: enough for the view to show them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
-    """One level of the walk: `command` leads to it, then it lasts `part` of the whole time.
+class Act:
+    """One rollout from its start to its end.
 
-    `to` is the policy it belongs to, or `promoted`; `weight_bp` v2's share of live answers as a candidate.
-    `meaning` says in a few words what happens to requests. Without a command nothing changes.
+    `expected` is the phase it must end in. `blamed` is the gate that must have decided it, empty where that is not
+    foreseen. `in_file`: the file's own block starts it, else the demo asks for it. `crashes`: its server is killed
+    while it serves.
     """
 
     name: str
-    to: str
-    weight_bp: int
-    part: float
-    meaning: str
-    command: Command | None = None
+    candidate: str
+    title: str
+    expected: Phase
+    blamed: str = ""
+    in_file: bool = False
+    crashes: bool = False
 
     @property
-    def measures_share(self) -> bool:
-        """Whether the candidate's share of the answers should be `weight_bp`."""
-        return self.to not in ("", "promoted")
+    def ends(self) -> frozenset[str]:
+        """Phases from which the rollout does not go on by itself. After a breaker's halt the judge still does."""
+        final = {Phase.PROMOTED, Phase.ROLLED_BACK}
+        return frozenset(final if self.crashes else {*final, Phase.PAUSED})
 
 
-def _step(weight: str, mirror: str) -> dict[str, object]:
-    # `approval`: an operator walks, so control shall not go ahead on its own, however long a leg is.
-    return {"weight": weight, "mirror": mirror, "approval": True}
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an act ended: the phase then, or `not started`; after how long; and what was decided, oldest first.
+
+    `waited_for` says what was missing when the time was up, empty where it was not.
+    """
+
+    act: Act
+    result: str
+    seconds: float
+    decisions: Sequence[Mapping[str, Any]]
+    waited_for: str = ""
+
+    @property
+    def last(self) -> Mapping[str, Any] | None:
+        """The decision that ended it, or None."""
+        return self.decisions[-1] if self.decisions else None
 
 
-SHADOW = Command(
-    "POST",
-    "rollouts",
+ACTS: Final[Mapping[str, Sequence[Act]]] = MappingProxyType(
     {
-        "candidate": CANDIDATE,
-        "policy": "shadow",
-        "steps": [_step("0%", "100%")],
-        "reason": "demo: compare v2 with v1 on every request",
-    },
-)
-CANARY = Command(
-    "PATCH",
-    "rollout",
-    {
-        "policy": "canary",
-        "steps": [_step("10%", "20%"), _step("25%", "20%"), _step("50%", "20%")],
-        "reason": "demo: the pairs look good, some users get v2",
-    },
-)
-RAISE = Command("POST", "rollout/promote", {"reason": "demo: no errors, more users get v2"})
-BLUE_GREEN = Command(
-    "PATCH",
-    "rollout",
-    {
-        "policy": "blue_green",
-        "steps": [_step("100%", "20%")],
-        "reason": "demo: everybody gets v2, v1 stays ready",
-    },
-)
-PROMOTE = Command("POST", "rollout/promote", {"full": True, "reason": "demo: v2 has proved itself"})
-
-LEGS: Final[Sequence[Leg]] = (
-    Leg("v1 alone", "", 0, 0.05, "v1 answers everybody"),
-    Leg("shadow", "shadow", 0, 0.20, "v1 answers everybody, v2 gets a copy of every request", SHADOW),
-    Leg("canary 10%", "canary", 1_000, 0.20, "v2 answers 10% of the users, 20% copied to the other", CANARY),
-    Leg("canary 25%", "canary", 2_500, 0.15, "v2 answers 25% of the users, 20% copied to the other", RAISE),
-    Leg("canary 50%", "canary", 5_000, 0.15, "v2 answers 50% of the users, 20% copied to the other", RAISE),
-    Leg("blue/green", "blue_green", 10_000, 0.15, "v2 answers everybody, v1 still gets 20% as copies", BLUE_GREEN),
-    Leg("promoted", "promoted", 0, 0.10, "v2 is the stable version now", PROMOTE),
-)
-
-
-def leg_ends_s(seconds: float, legs: Sequence[Leg] = LEGS) -> tuple[float, ...]:
-    """Return when each leg ends, in seconds after the start of a walk that takes `seconds`."""
-    return tuple(seconds * part for part in accumulate(leg.part for leg in legs))
-
-
-def config_of(*, v1_url: str, v2_url: str, ports: Mapping[str, int]) -> Mapping[str, object]:
-    """Return the demo's turnout.yaml as plain data; `ports` of gateway, admin and ops, 0 for a free one."""
-    config = {
-        # Two workers, so that a flip has more than one replica to reach.
-        "gateway": {"port": ports["gateway"], "workers": 2},
-        "admin": {"port": ports["admin"]},
-        "ops": {"port": ports["ops"]},
-        "routes": {
-            ROUTE: {
-                "match": {"path_prefix": f"/v2/models/{ROUTE}"},
-                "adapter": "open_inference",
-                "affinity": ["header:x-user-id"],
-                "variants": {STABLE: {"url": v1_url}, CANDIDATE: {"url": v2_url}},
-                "stable": STABLE,
-            }
-        },
+        "digit": (
+            Act("act one", "v2", "v2 in place of v1", Phase.PROMOTED, in_file=True),
+            Act("act two", "v3", "v3 in place of v2", Phase.ROLLED_BACK, blamed=DAMAGED),
+        ),
+        "crash": (Act("crash", "v2", "v2 in place of v1, and dies", Phase.ROLLED_BACK, in_file=True, crashes=True),),
     }
-    return MappingProxyType(config)
+)
+"""What `--bad` may be: which sort of bad candidate is shown."""
+
+
+def models_of(acts: Sequence[Act]) -> tuple[str, ...]:
+    """Return the models that these acts need, the first stable one first."""
+    return (FIRST_STABLE, *(act.candidate for act in acts))
+
+
+def config_text(template: str, *, urls: Mapping[str, str], ports: Mapping[str, int]) -> str:
+    """Return turnout.yaml; `urls` by model, `ports` of gateway, admin and ops, 0 for a free one.
+
+    A model that does not run in this play gets an address at which nobody answers.
+    """
+    known = {f"{name}_url": urls.get(name, NOBODY) for name in ("v1", "v2", "v3")}
+    return Template(template).substitute({f"{name}_port": str(port) for name, port in ports.items()} | known)
+
+
+NOBODY: Final = "http://127.0.0.1:9"
+"""The discard port: nothing listens there, and nothing is sent there, because no rollout names that variant."""
+
+
+def block_for(act: Act, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rollout block of the configuration, asked of this act's candidate."""
+    block: dict[str, Any] = config["routes"][ROUTE]["rollout"]
+    return block | {"candidate": act.candidate, "reason": f"demo: {act.title}"}
+
+
+def must_crash(act: Act, rollout: Mapping[str, Any]) -> bool:
+    """Whether the moment for this act's crash has come, by the admin API's body of its rollout."""
+    served: int = rollout["judgement"]["counts"]["requests_candidate"]
+    weight_bp: int = rollout["exposure"]["weight_bp"]
+    return act.crashes and weight_bp >= CRASH_AT_BP and served >= CRASH_AFTER

@@ -1,4 +1,4 @@
-"""`turnout demo`: real models on real digits, taken from shadow over canary to blue/green by the admin API."""
+"""`turnout demo`: real models on real digits; a good candidate that promotes itself, and a bad one that is caught."""
 
 from __future__ import annotations
 

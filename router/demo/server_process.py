@@ -99,6 +99,10 @@ class ServerProcess:
         self._link.close()
         self._log.close()
 
+    def kill(self) -> None:
+        """End the process at once, in the middle of whatever it does; `stop` is still due."""
+        self._process.kill()
+
     def _failure(self, what: str) -> ServerFailedError:
         """Return the error to raise, with the process ended and the last of what it said."""
         self._process.kill()

@@ -1,21 +1,23 @@
-"""Everything the demo runs, in a private directory: two model servers and a Turnout in front; up, and down again."""
+"""Everything the demo runs, in a private directory: model servers and a Turnout in front; up, and down again."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Final
+from typing import Any, Final
 
-from router.demo.plan import CANDIDATE, STABLE, config_of
+from router.demo.plan import config_text
 from router.demo.server_process import ServerFailedError, ServerProcess
 from router.demo.traffic import Sample, samples
 from router.demo.turnout_process import DemoError, TurnoutProcess
+
+CONFIG: Final = Path(__file__).with_name("turnout.yaml")
 
 READY_S: Final = 60.0
 """How long a start may take. It takes 2 s; chosen for a very busy machine."""
@@ -26,19 +28,24 @@ REMOVE_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is running: the URLs of the listeners, what there is to send, and where the data lies."""
+    """What is running: the URLs of the listeners, what there is to send, and where the data lies.
+
+    `config` is the content of turnout.yaml, `servers` the prediction servers by model.
+    """
 
     gateway_url: str
     admin_url: str
     ops_url: str
     inputs: tuple[Sample, ...]
     directory: Path
+    config: Mapping[str, Any]
+    servers: Mapping[str, ServerProcess]
     turnout: TurnoutProcess
 
 
 @asynccontextmanager
-async def stage(ports: Mapping[str, int], tell: Callable[[str], None]) -> AsyncIterator[Stage]:
-    """Run everything within the block; afterwards no process, no port and no file of it is left.
+async def stage(models: Sequence[str], ports: Mapping[str, int], tell: Callable[[str], None]) -> AsyncIterator[Stage]:
+    """Run these models and a Turnout within the block; afterwards no process, no port and no file of it is left.
 
     `tell` gets a line before what takes a while. Raises DemoError when something does not come up. Cancelled at any
     moment, it clears up too. Call it on the main thread.
@@ -46,21 +53,24 @@ async def stage(ports: Mapping[str, int], tell: Callable[[str], None]) -> AsyncI
     with ExitStack() as down:
         directory = Path(mkdtemp(prefix="turnout-demo-"))
         down.callback(_remove, directory)
-        tell("training two models on scikit-learn's digits ...")
-        servers = []
-        for model in (STABLE, CANDIDATE):
-            servers.append(ServerProcess.start(model))
-            down.callback(servers[-1].stop)
+        tell(f"training {len(models)} models on scikit-learn's digits ...")
+        servers: dict[str, ServerProcess] = {}
+        for model in models:
+            servers[model] = ServerProcess.start(model)
+            down.callback(servers[model].stop)
         # Meanwhile, and off the loop: it loads scikit-learn, and Ctrl-C shall not wait for that.
         inputs = await asyncio.to_thread(_held_out)
-        v1_url, v2_url = [await _ready(server) for server in servers]
+        urls = {model: await _ready(server) for model, server in servers.items()}
+        text = config_text(CONFIG.read_text(encoding="utf-8"), urls=urls, ports=ports)
         config = directory / "turnout.yaml"
-        config.write_text(_yaml(config_of(v1_url=v1_url, v2_url=v2_url, ports=ports)), encoding="utf-8")
+        config.write_text(text, encoding="utf-8")
         tell("starting turnout serve ...")
         turnout = TurnoutProcess.start(config, directory / "turnout.log")
         down.callback(turnout.stop)
-        urls = await turnout.ready(READY_S)
-        yield Stage(urls["gateway"], urls["admin"], urls["ops"], inputs, directory, turnout)
+        listeners = await turnout.ready(READY_S)
+        yield Stage(
+            listeners["gateway"], listeners["admin"], listeners["ops"], inputs, directory, _read(text), servers, turnout
+        )
 
 
 def _held_out() -> tuple[Sample, ...]:
@@ -77,11 +87,11 @@ async def _ready(server: ServerProcess) -> str:
         raise DemoError(str(error)) from error
 
 
-def _yaml(config: Mapping[str, object]) -> str:
+def _read(text: str) -> Mapping[str, Any]:
     import yaml
 
-    text: str = yaml.safe_dump(dict(config), sort_keys=False)
-    return text
+    config: Mapping[str, Any] = yaml.safe_load(text)
+    return config
 
 
 def _remove(directory: Path) -> None:

@@ -37,31 +37,13 @@ class VariantTally:
 
 @dataclass(frozen=True, slots=True)
 class PhaseTally:
-    """What happened to the requests sent in one phase.
-
-    `rescued` answers are among the serving variant's. `effective_answers` is n^2 / sum(n_u^2) over the
-    users u with n_u answers each: as many answers by different users would say as much about the share,
-    because a user stays on one side. `moved_users` were answered by both variants without a rescue.
-    """
+    """What happened to the requests sent in one phase; `rescued` answers are among the serving variant's."""
 
     name: str
     answers: int
     client_errors: int
     rescued: int
-    effective_answers: float
-    moved_users: int
     variants: Mapping[str, VariantTally]
-
-    def share(self, variant: str) -> float:
-        """Return the variant's part of the answers, 0..1; 0 when there was none."""
-        mine = self.variants.get(variant)
-        return mine.answers / self.answers if mine else 0.0
-
-    def share_error(self, weight: float) -> float:
-        """Return the standard error of a share that should be `weight` (0..1); infinite without answers."""
-        if not self.effective_answers:
-            return math.inf
-        return math.sqrt(weight * (1.0 - weight) / self.effective_answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +51,8 @@ class Snapshot:
     """The whole run up to `seconds` after its start.
 
     `sent` = `answers` + `client_errors` + `in_flight`. A client error is anything but a readable 200;
-    `errors` counts them by reason. `skipped` requests were never sent, because this process itself stood
-    still. Phases are in the order of their first mark, `variants` counts all phases together.
+    `errors` counts them by reason. `skipped` requests were never sent, because this process itself stood still
+    or too many were under way. Phases are in the order of their first mark, `variants` counts all phases together.
     """
 
     seconds: float
@@ -82,6 +64,11 @@ class Snapshot:
     errors: Mapping[str, int]
     variants: Mapping[str, VariantTally]
     phases: tuple[PhaseTally, ...]
+
+    @property
+    def rescued(self) -> int:
+        """Answers that stable gave in place of a candidate that had failed."""
+        return sum(phase.rescued for phase in self.phases)
 
 
 @dataclass(slots=True)
@@ -108,29 +95,23 @@ class _VariantCount:
 
 
 class PhaseCount:
-    """The counters of one phase. They only grow; memory is bounded by the number of users and variants."""
+    """The counters of one phase. They only grow; memory is bounded by the number of variants."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.errors: Counter[str] = Counter()
         self.variants: dict[str, _VariantCount] = {}
         self._rescued = 0
-        self._answers_of_user: Counter[int] = Counter()
-        self._variant_of_user: dict[int, str] = {}
-        self._moved_users: set[int] = set()
 
     @property
     def answers(self) -> int:
         """Answers so far, of all variants."""
         return sum(one.answers for one in self.variants.values())
 
-    def add_answer(self, user: int, variant: str, latency_ms: float, *, right: bool, rescued: bool) -> None:
+    def add_answer(self, variant: str, latency_ms: float, *, right: bool, rescued: bool) -> None:
         """Count one readable answer."""
         self.variants.setdefault(variant, _VariantCount()).add(latency_ms, right=right)
-        self._answers_of_user[user] += 1
         self._rescued += rescued
-        if not rescued and self._variant_of_user.setdefault(user, variant) != variant:
-            self._moved_users.add(user)
 
     def add_error(self, reason: str) -> None:
         """Count one request that got no readable answer."""
@@ -138,15 +119,11 @@ class PhaseCount:
 
     def frozen(self) -> PhaseTally:
         """Return the counters as they stand."""
-        answers = self.answers
-        squares = sum(count * count for count in self._answers_of_user.values())
         return PhaseTally(
             name=self.name,
-            answers=answers,
+            answers=self.answers,
             client_errors=self.errors.total(),
             rescued=self._rescued,
-            effective_answers=answers * answers / squares if squares else 0.0,
-            moved_users=len(self._moved_users),
             variants=_frozen_variants(self.variants),
         )
 

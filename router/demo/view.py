@@ -1,7 +1,8 @@
-"""The live view: one frame of at most 80 x 24 characters from what is known just now. Pure."""
+"""The live view: one frame of at most 80 x 23 characters from what is known just now. Pure."""
 
 from __future__ import annotations
 
+import textwrap
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,48 +12,59 @@ from rich.console import Group
 from rich.text import Text
 
 from router.demo.admin import Body
-from router.demo.pairs import IN_FLIGHT, PairCounts, PairScores
-from router.demo.plan import CANDIDATE, ROUTE, STABLE, Leg
+from router.demo.events import Event, clock_of, level_of, percent, waits_for
+from router.demo.gate_rows import gate_rows
+from router.demo.pairs import IN_FLIGHT, PairCounts
+from router.demo.plan import Act
 from router.demo.tally import Snapshot
-from router.demo.walk import Event, clock_of
 
+WIDTH: Final = 79
 BAR: Final = 60
 """Characters of a bar."""
 
 WINDOW_S: Final = 5.0
-"""Over how long rate and actual share are shown. Chosen: 750 requests, so a share of 10 % is good to a point or two."""
+"""Over how long rate and actual share are shown. Chosen: 1,000 requests, so a share of 10 % is good to a point."""
 
-EVENTS: Final = 6
-COLOURS: Final[Mapping[str, str]] = {STABLE: "cyan", CANDIDATE: "green"}
+EVENTS: Final = 4
+BODY: Final = 12
+"""Lines of the lower half: gates, events and what is waited for; at the end, the results."""
+
+COLOURS: Final[Mapping[str, str]] = {"v1": "cyan", "v2": "green", "v3": "magenta"}
+KINDS: Final[Mapping[str, str]] = {"v1": "logistic regression", "v2": "kernel model", "v3": "kernel model, damaged"}
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What happened within the last seconds: requests per second, and v2's part of the answers; None: no answers."""
+    """What happened within the last seconds: requests per second, and the candidate's part; None: no answers."""
 
     rate_per_s: float
-    v2_share: float | None
+    candidate_share: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a frame shows. `rollout` is the admin API's body, None before it was read."""
+    """All that a frame shows. `rollout` is the admin API's body, None before it was read; `now_s` is wall-clock time.
+
+    `gates` are the lines of a judgement, `results` those of the summary once the play is over.
+    """
 
     elapsed_s: float
-    legs: Sequence[Leg]
-    ends_s: Sequence[float]
-    place: int
+    limit_s: float
+    now_s: float
+    act: Act
     rollout: Body | None
+    gates: Sequence[Body]
     snapshot: Snapshot
     recent: Recent
     counts: PairCounts
-    scores: PairScores
+    labels: int
     events: Sequence[Event]
+    results: Sequence[tuple[str, str]]
     turnout: str
 
 
 class Meter:
-    """Makes Recent out of snapshots. An answer names the role that served; which variant that is, the caller knows."""
+    """Makes Recent out of snapshots."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int, int]] = deque()
@@ -60,30 +72,30 @@ class Meter:
 
     def add(self, snapshot: Snapshot, rollout: Body | None) -> Recent:
         """Return what changed since the snapshot WINDOW_S ago, or since the rollout's last change of the split."""
-        v2_role = "stable" if rollout and rollout["stable"] == CANDIDATE else "candidate"
         split = rollout["revision"] if rollout else None
         if split != self._revision:
             self._revision = split
             self._seen = deque((at_s, sent, -1, -1) for at_s, sent, _, _ in self._seen)
-        served = snapshot.variants.get(v2_role)
+        served = snapshot.variants.get("candidate")
         self._seen.append((snapshot.seconds, snapshot.sent, snapshot.answers, served.answers if served else 0))
         while self._seen[0][0] < snapshot.seconds - WINDOW_S:
             self._seen.popleft()
         return self._recent()
 
     def _recent(self) -> Recent:
-        last_s, last_sent, last_answers, last_v2 = self._seen[-1]
+        last_s, last_sent, last_answers, last_candidate = self._seen[-1]
         first_s, first_sent, _, _ = self._seen[0]
-        _, _, answers, v2 = next(one for one in self._seen if one[2] >= 0)
+        _, _, answers, candidate = next(one for one in self._seen if one[2] >= 0)
         answered = last_answers - answers
         return Recent(
             rate_per_s=(last_sent - first_sent) / (last_s - first_s) if last_s > first_s else 0.0,
-            v2_share=(last_v2 - v2) / answered if answered > 0 else None,
+            candidate_share=(last_candidate - candidate) / answered if answered > 0 else None,
         )
 
 
 def frame(scene: Scene) -> Group:
     """Return the lines of one frame."""
+    lower = _results(scene) if scene.results else _under_way(scene)
     return Group(
         *_head(scene),
         Text(),
@@ -91,70 +103,77 @@ def frame(scene: Scene) -> Group:
         Text(),
         *_numbers(scene),
         Text(),
-        *_models(scene),
-        Text(),
-        *_events(scene),
-        *_next(scene),
+        *lower,
+        *[Text()] * (BODY - len(lower)),  # the view keeps its height
     )
-
-
-def v2_share(rollout: Body | None) -> float:
-    """Return the part of the live answers that v2 should give, 0..1."""
-    if rollout is None:
-        return 0.0
-    weight: float = rollout["exposure"]["weight_bp"] / 10_000
-    return 1.0 - weight if rollout["stable"] == CANDIDATE else weight
 
 
 def _head(scene: Scene) -> Sequence[Text]:
     title = Text(" turnout demo", style="bold")
-    title.append(f"   {ROUTE}: from v1 to v2", style="not bold")
-    total_s = scene.ends_s[-1]
-    clock = f"{clock_of(scene.elapsed_s)} of {clock_of(total_s)}" if scene.place < len(scene.legs) else "walk done"
-    title.append(clock.rjust(79 - title.cell_len), style="not bold dim")
-    here = scene.legs[min(scene.place, len(scene.legs) - 1)]
-    return title, _ladder(scene), Text(f" {here.meaning}", style="dim")
+    title.append(f"   {scene.act.name}: {scene.act.title}", style="not bold")
+    clock = f"{clock_of(scene.elapsed_s)} of {clock_of(scene.limit_s)}" if not scene.results else "done"
+    title.append(clock.rjust(WIDTH - title.cell_len), style="not bold dim")
+    return title, _ladder(scene), Text(f" {_meaning(scene.rollout)}", style="dim")
 
 
 def _ladder(scene: Scene) -> Text:
-    ladder = Text()
-    before = None
-    for place, leg in enumerate(scene.legs):
-        done, now = place < scene.place, place == scene.place
-        glyph, colour = ("✔", "green") if done else ("●", "yellow") if now else ("·", "dim")
+    """Show the steps of the plan, the one that is taken, and how it ended."""
+    ladder, rollout = Text(), scene.rollout
+    if rollout is None or rollout["candidate"] != scene.act.candidate:
+        return Text(" · the rollout is about to start", style="dim")
+    phase, here = rollout["phase"], rollout["step"]
+    moving = phase in ("progressing", "paused")
+    for place, step in enumerate(rollout["steps"]):
+        done = place < here or phase == "promoted"
+        glyph, colour = ("✔", "green") if done else ("●", "yellow") if place == here else ("·", "dim")
+        if place == here and not moving and not done:
+            glyph, colour = "✖", "red"
         ladder.append(f" {glyph} ", style=colour)
-        # A policy is named once, after that only its weights: `canary 10%  25%  50%`.
-        name = leg.name.split()[-1] if leg.to == before else leg.name
-        ladder.append(name, style="bold" if now else "" if done else "dim")
+        ladder.append(level_of(step["weight_bp"]), style="bold" if place == here and moving else "")
         ladder.append(" ")
-        before = leg.to
+    glyph, word, colour = _ENDS.get(phase, ("·", "promoted", "dim"))
+    ladder.append(f" {glyph} {word}", style=colour)
     return ladder
 
 
+_ENDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "promoted": ("✔", "promoted", "bold green"),
+    "rolled_back": ("✖", "rolled back", "bold red"),
+    "paused": ("॥", "paused", "bold yellow"),
+}
+
+
+def _meaning(rollout: Body | None) -> str:
+    """Say what happens to requests just now."""
+    if rollout is None or not rollout["candidate"]:
+        return "v1 answers everybody"
+    stable, candidate, exposure = rollout["stable"], rollout["candidate"], rollout["exposure"]
+    weight_bp, mirror_bp = exposure["weight_bp"], exposure["mirror_bp"]
+    served = f"{candidate} answers {percent(weight_bp)} of the users" if weight_bp else f"{stable} answers everybody"
+    if not mirror_bp:
+        return served
+    who = "the one that did not answer" if weight_bp else candidate
+    return f"{served}, {who} gets a copy of {percent(mirror_bp)}"
+
+
 def _split(scene: Scene) -> Sequence[Text]:
-    exposure = scene.rollout["exposure"] if scene.rollout else {"mirror_bp": 0}
-    share = v2_share(scene.rollout)
-    actual = scene.recent.v2_share
-    told = Text.assemble(
-        " " * 11,
-        ("█ v1", COLOURS[STABLE]), f" {_shares(1.0 - share, None if actual is None else 1.0 - actual)}",
-        " " * 4,
-        ("▒ v2", COLOURS[CANDIDATE]), f" {_shares(share, actual)}",
-    )  # fmt: skip
-    mirror = exposure["mirror_bp"] / 10_000
-    copies = round(mirror * BAR)
+    rollout = scene.rollout
+    stable, candidate = (rollout["stable"], rollout["candidate"]) if rollout else ("v1", "")
+    exposure = rollout["exposure"] if rollout else {"weight_bp": 0, "mirror_bp": 0}
+    weight, mirror = exposure["weight_bp"] / 10_000, exposure["mirror_bp"] / 10_000
+    actual = scene.recent.candidate_share
+    told = Text(" " * 11).append(f"█ {stable}", style=COLOURS[stable])
+    told.append(f" {_shares(1.0 - weight, None if actual is None else 1.0 - actual)}")
+    if candidate and candidate != stable:
+        told.append("    ").append(f"▒ {candidate}", style=COLOURS[candidate]).append(f" {_shares(weight, actual)}")
+    served, copies = round(weight * BAR), round(mirror * BAR)
     return (
-        Text.assemble(" answers   ", *_bar(share)),
-        told,
         Text.assemble(
-            " copies    ", ("■" * copies, "magenta"), ("·" * (BAR - copies), "dim"), f" {mirror:.0%}",
+            " answers   ", ("█" * (BAR - served), COLOURS[stable]), ("▒" * served, COLOURS.get(candidate, ""))
         ),
-    )  # fmt: skip
-
-
-def _bar(share: float) -> Sequence[tuple[str, str]]:
-    v2 = round(share * BAR)
-    return ("█" * (BAR - v2), COLOURS[STABLE]), ("▒" * v2, COLOURS[CANDIDATE])
+        told,
+        Text.assemble(" copies    ", ("■" * copies, "blue"), ("·" * (BAR - copies), "dim"), f" {mirror:.0%}"),
+    )
 
 
 def _shares(asked: float, actual: float | None) -> str:
@@ -163,50 +182,45 @@ def _shares(asked: float, actual: float | None) -> str:
 
 def _numbers(scene: Scene) -> Sequence[Text]:
     snapshot, counts = scene.snapshot, scene.counts
-    rate = f"{scene.recent.rate_per_s:.0f}"
-    agreement = f"{scene.scores.agreement:.1%}" if scene.scores.pairs else "-"
     # What is under way is not missing yet; at the end it would be.
     missing = sum(count for reason, count in counts.missing.items() if reason != IN_FLIGHT)
+    rescued = f"{snapshot.rescued:>7,} rescued" if snapshot.rescued else " " * 15
+    rate = f"{scene.recent.rate_per_s:>8.0f} a second"
+    labels = f"{scene.labels:>8,} labels sent "
     return (
-        Text.assemble(
-            f" requests {snapshot.sent:>8,}{rate:>11} a second", *_trouble("client errors", snapshot.client_errors)
-        ),
-        Text.assemble(
-            f" pairs    {counts.both:>8,}{agreement:>11} agree   ",
-            *_trouble("answers missing", missing),
-        ),
+        Text(f" requests {snapshot.sent:>8,}{rate}{rescued}").append(_trouble("client errors", snapshot.client_errors)),
+        Text(f" pairs    {counts.both:>8,}{labels:<33}").append(_trouble("answers missing", missing)),
     )
 
 
-def _trouble(what: str, count: int) -> Sequence[str | tuple[str, str]]:
-    return f"{what:>24}", (f"{count:>8,}", "bold red" if count else "green")
+def _trouble(what: str, count: int) -> Text:
+    return Text(f"{what:>19}").append(f"{count:>8,}", style="bold red" if count else "green")
 
 
-def _models(scene: Scene) -> Sequence[Text]:
-    rows = [Text(f" {'models, on the pairs':<27}{'right':>8}{'p50':>13}{'p95':>13}", style="dim")]
-    kinds = {STABLE: "logistic regression", CANDIDATE: "kernel model"}
-    for name, role in ((STABLE, "stable"), (CANDIDATE, "candidate")):
-        score = scene.scores.models[role]
-        text = Text.assemble((f" {name}", COLOURS[name]), f"  {kinds[name]:<22}")
-        if scene.scores.pairs:
-            text.append(f"{score.accuracy:>8.1%}{score.p50_ms:>10.1f} ms{score.p95_ms:>10.1f} ms")
-        rows.append(text)
-    return rows
+def _under_way(scene: Scene) -> Sequence[Text]:
+    shown = [_line(f" {clock_of(one.at_s)}  {one.name:<12} {one.text}") for one in list(scene.events)[-EVENTS:]]
+    rows = [*gate_rows(scene.gates), *shown]
+    waiting = waits_for(scene.rollout, scene.now_s) if scene.rollout else "the first look"
+    hint = "   stop: Ctrl-C"
+    last = Text(textwrap.shorten(f" waits for {waiting}", WIDTH - len(hint), placeholder=" ..."), style="bold")
+    return [*rows, *[Text()] * (BODY - 1 - len(rows)), Text(" ") + last.append(hint, style="not bold dim")]
 
 
-def _events(scene: Scene) -> Sequence[Text]:
-    shown = list(scene.events)[-EVENTS:]
-    lines = [Text(f" {clock_of(one.at_s)}  {one.name:<13}{one.text or one.meaning}"[:79]) for one in shown]
-    return lines + [Text()] * (EVENTS - len(lines))  # the view keeps its height
+def _results(scene: Scene) -> Sequence[Text]:
+    """Show the summary, and what to try now."""
+    room = BODY - 2
+    lines: list[Text] = []
+    for name, told in scene.results:
+        wrapped = textwrap.wrap(told, WIDTH - 12, max_lines=3, placeholder=" ...")
+        lines += [Text(f" {name if not number else '':<10} {one}") for number, one in enumerate(wrapped)]
+    lines = [*lines[: room - 1], lines[-1]] if len(lines) > room else lines
+    return [
+        *lines,
+        *[Text()] * (room - len(lines)),
+        Text.assemble((" all of it still runs; try from another terminal:", "bold"), ("   stop: Ctrl-C", "dim")),
+        Text(f" {scene.turnout} decisions digits"),
+    ]
 
 
-def _next(scene: Scene) -> Sequence[Text]:
-    stop = ("   stop: Ctrl-C", "dim")
-    if scene.place < len(scene.legs):
-        left_s = max(0.0, scene.ends_s[scene.place] - scene.elapsed_s)
-        following = scene.legs[scene.place + 1].name if scene.place + 1 < len(scene.legs) else "the results"
-        return Text(), Text.assemble((f" next: {following} in {left_s:.0f} s", "bold"), stop)
-    return (
-        Text.assemble((" all of it still runs; try from another terminal:", "bold"), stop),
-        Text(f" {scene.turnout} pairs {ROUTE} --disagreements"),
-    )
+def _line(text: str) -> Text:
+    return Text(text if len(text) <= WIDTH else f"{text[: WIDTH - 4]} ...")

@@ -1,44 +1,94 @@
-"""The watcher: asks what stands in Turnout while the walk goes on, for the view and for the report."""
+"""The watcher: asks what stands in Turnout while the play goes on, for the view and for the report."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from router.demo.admin import Admin
-from router.demo.pairs import IN_FLIGHT, PairCounts, PairReader, pair_counts
+from router.core.rollout import Phase
+from router.demo.admin import Admin, Body
+from router.demo.pairs import IN_FLIGHT, PairCounts, pair_counts
+from router.demo.times import seconds_of
 from router.demo.traffic import Traffic
 from router.demo.turnout_process import DemoError, TurnoutProcess
-from router.demo.walk import Walk
 
-EVERY_S: Final = 1.0
-"""Each round costs Turnout about 20 ms of CPU, most of it for the pairs. Chosen."""
+EVERY_S: Final = 0.5
+"""Each look costs Turnout about 30 ms of CPU, most of it for the sentences of fourteen gates. Chosen."""
 
 GUARD_S: Final = 0.25
 
-PAIRS: Final = 500
-"""How many of the newest pairs are read in a round: the traffic makes 150 a second, and a round may come late."""
+SETTLE_S: Final = 5.0
+"""How long to wait at the end for copies under way and for workers to apply the last decision. Both take milliseconds.
+Chosen."""
 
-SETTLE_S: Final = 3.0
-"""How long to wait at the end for copies and pairs that are under way. A copy takes milliseconds. Chosen."""
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A decision that changed the shares, and how long after it the last gateway worker routed by it, milliseconds.
+
+    None: not yet, or the next decision came before anybody looked. `to` is what it led to: `shadow`, the policy that
+    has a weight, or the phase that it ended in.
+    """
+
+    to: str
+    weight_bp: int
+    mirror_bp: int
+    revision: int
+    reached_ms: float | None
 
 
 class Watch:
-    """What is known of pairs and rollout. `run` and `guard` it beside the walk."""
+    """What is known of rollout, ledger and pairs: what the admin API said last.
 
-    def __init__(self, admin: Admin, traffic: Traffic, walk: Walk, turnout: TurnoutProcess) -> None:
-        self.pairs = PairReader()
+    `tell` gets each decision once. Either `look` in a loop of your own, or `run` it; `guard` it all the while.
+    """
+
+    def __init__(self, admin: Admin, traffic: Traffic, turnout: TurnoutProcess, tell: Callable[[Body], None]) -> None:
+        self.route: Body | None = None
+        self.decisions: Sequence[Body] = ()
         self.counts = PairCounts(0, 0, {})
         self._admin = admin
         self._traffic = traffic
-        self._walk = walk
         self._turnout = turnout
+        self._tell = tell
+        self._told = 0
+        self._reached_ms: dict[int, float] = {}
+
+    @property
+    def rollout(self) -> Body | None:
+        """Where the rollout stands; None before the first look."""
+        found: Body | None = self.route["rollout"] if self.route else None
+        return found
+
+    @property
+    def gates(self) -> Sequence[Body]:
+        """What each gate says: now, or where the rollout has ended, when that was decided."""
+        if self.rollout is None:
+            return ()
+        ended = self.decisions and self.decisions[-1]["phase_after"] in (Phase.PROMOTED, Phase.ROLLED_BACK)
+        judged = self.decisions[-1] if ended else self.rollout
+        gates: Sequence[Body] = judged["judgement"]["gates"]
+        return gates
+
+    @property
+    def flips(self) -> tuple[Flip, ...]:
+        """All changes of the shares so far, oldest first."""
+        return tuple(
+            Flip(
+                _where(one), one["weight_bp_after"], one["mirror_bp_after"], one["revision"],
+                self._reached_ms.get(one["revision"]),
+            )
+            for one in self.decisions
+            if (one["weight_bp_before"], one["mirror_bp_before"]) != (one["weight_bp_after"], one["mirror_bp_after"])
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Look around until cancelled."""
         while True:
-            with contextlib.suppress(DemoError):  # control starts again: the next round sees it
+            with contextlib.suppress(DemoError):  # control starts again: the next look sees it
                 await self.look()
             await asyncio.sleep(EVERY_S)
 
@@ -50,17 +100,48 @@ class Watch:
 
     async def look(self) -> None:
         """Ask for everything once; raises DemoError."""
-        self.counts = pair_counts(await self._admin.metrics(), self._traffic.snapshot().in_flight)
-        self.pairs.learn(self._traffic.take_labels(limit=10_000))
-        self.pairs.read(await self._admin.pairs(PAIRS))
-        self._walk.saw(await self._admin.rollout())
+        self.counts = pair_counts(await self._admin.metrics(), self._traffic.in_flight)
+        route = await self._admin.route()
+        rollout = route["rollout"]
+        if not self.decisions or self.decisions[-1]["revision"] < rollout["revision"]:
+            self.decisions = await self._admin.decisions()
+            for one in self.decisions[self._told :]:
+                self._tell(one)
+            self._told = len(self.decisions)
+        self._note_reach(rollout)
+        self.route = route
 
     async def settle(self) -> None:
-        """Look until no copy is under way and all pairs were read, at most for SETTLE_S; raises DemoError."""
+        """Look until no copy is under way and every worker has applied the last decision, at most for SETTLE_S."""
         give_up_s = asyncio.get_running_loop().time() + SETTLE_S
         while True:
             await self.look()
-            settled = IN_FLIGHT not in self.counts.missing and self.pairs.scores().pairs >= self.counts.both
-            if settled or asyncio.get_running_loop().time() > give_up_s:
+            arrived = not self.flips or self.flips[-1].reached_ms is not None
+            if (arrived and IN_FLIGHT not in self.counts.missing) or asyncio.get_running_loop().time() > give_up_s:
                 return
             await asyncio.sleep(0.1)
+
+    def _note_reach(self, rollout: Body) -> None:
+        """Note when the present revision reached the last worker; the ledger says when it was decided."""
+        revision = rollout["revision"]
+        if revision in self._reached_ms or not self.decisions or self.decisions[-1]["revision"] != revision:
+            return
+        at_s = reached_at(rollout["replicas"], revision)
+        if at_s is not None:
+            self._reached_ms[revision] = (at_s - seconds_of(self.decisions[-1]["at"])) * 1000.0
+
+
+def _where(record: Body) -> str:
+    if record["phase_after"] != Phase.PROGRESSING:
+        return str(record["phase_after"])
+    return str(record["policy"]) if record["weight_bp_after"] else "shadow"
+
+
+def reached_at(replicas: Sequence[Body], revision: int) -> float | None:
+    """Return the wall-clock second at which the last of the replicas applied `revision`; None while one has not.
+
+    Nobody to apply it is not "reached".
+    """
+    if not replicas or any(replica["revision"] != revision for replica in replicas):
+        return None
+    return max(seconds_of(replica["applied_at"]) for replica in replicas)

@@ -9,7 +9,8 @@ import pytest
 
 from router.core.errors import ConfigError
 from router.demo.free_ports import choose_ports, is_free
-from router.demo.options import DemoOptions, check, seconds_of, stays
+from router.demo.options import DemoOptions, check, stays
+from router.demo.plan import ACTS
 from router.demo.turnout_process import clean_environment, urls_of
 from router.demo.words import turnout_command
 
@@ -49,7 +50,8 @@ def test_a_port_is_free_until_somebody_listens_on_it() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (DemoOptions(seconds=3.0), "--seconds: got 3.0, expected at least 10: seven legs of the walk share them"),
+        (DemoOptions(seconds=0.0), "--seconds: got 0.0, expected more than 0; the acts take about 40"),
+        (DemoOptions(bad="luck"), "--bad: got 'luck', expected one of digit, crash"),
         (DemoOptions(json="/no/such/place/out.json"), "--json: got '/no/such/place/out.json', expected a file"),
         (DemoOptions(json="/"), "--json: got '/', expected a file that can be written"),
     ],
@@ -76,7 +78,17 @@ def test_the_demo_stays_only_for_somebody_who_looks_at_it() -> None:
     assert not stays(DemoOptions(), live=False)
     assert not stays(DemoOptions(seconds=20.0), live=True)
     assert not stays(DemoOptions(json="x"), live=True)
-    assert (seconds_of(DemoOptions()), seconds_of(DemoOptions(seconds=20.0))) == (60.0, 20.0)
+
+
+def test_without_a_word_the_acts_have_two_minutes() -> None:
+    """`--seconds` is a limit, not a length."""
+    assert (DemoOptions().limit_s, DemoOptions(seconds=20.0).limit_s) == (120.0, 20.0)
+
+
+def test_the_sort_of_bad_candidate_chooses_the_acts() -> None:
+    """A damaged digit is caught by the judge, a crash by the breaker."""
+    assert DemoOptions().acts == ACTS["digit"]
+    assert DemoOptions(bad="crash").acts == ACTS["crash"]
 
 
 def test_the_users_own_turnout_variables_do_not_reach_the_demo() -> None:

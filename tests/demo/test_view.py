@@ -1,58 +1,67 @@
-"""The live view: what a frame says, and that it fits an 80 x 24 terminal with and without colours."""
+"""The live view: what a frame shows, and that it fits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from router.demo.pairs import ModelScore, PairCounts, PairScores
-from router.demo.plan import LEGS, leg_ends_s
-from router.demo.tally import Latency, Snapshot, VariantTally
-from router.demo.view import Meter, Recent, Scene, frame, v2_share
-from router.demo.walk import Event
+from router.demo.events import Event
+from router.demo.pairs import PairCounts
+from router.demo.plan import ACTS
+from router.demo.tally import Latency, PhaseTally, Snapshot, VariantTally
+from router.demo.view import Meter, Recent, Scene, frame
+from tests.demo.bodies import GATES, NOON_S, gate, judgement, rollout
 
 NO_LATENCY = Latency(0.0, 0.0, 0.0, 0.0)
 
 
-def snapshot_of(seconds: float, sent: int, errors: int = 0, **answers: int) -> Snapshot:
+def snapshot_of(seconds: float, sent: int, errors: int = 0, rescued: int = 0, **answers: int) -> Snapshot:
     """Return a snapshot with so many answers of each role."""
-    variants = {role: VariantTally(count, count, NO_LATENCY) for role, count in answers.items()}
+    variants = MappingProxyType({role: VariantTally(count, count, NO_LATENCY) for role, count in answers.items()})
+    phase = PhaseTally("act one", sum(answers.values()), errors, rescued, variants)
     return Snapshot(
         seconds=seconds, sent=sent, answers=sum(answers.values()), client_errors=errors, in_flight=0, skipped=0,
-        errors={"status_503": errors} if errors else {}, variants=MappingProxyType(variants), phases=(),
+        errors={"status_503": errors} if errors else {}, variants=variants, phases=(phase,),
     )  # fmt: skip
 
 
-def rollout_of(weight_bp: int, mirror_bp: int, *, stable: str = "v1", revision: int = 3) -> Mapping[str, object]:
-    """Return as much of the admin API's body as a frame reads."""
-    return {"stable": stable, "revision": revision, "exposure": {"weight_bp": weight_bp, "mirror_bp": mirror_bp}}
-
-
+JUDGED = judgement(
+    gate("accuracy", proof=1.4, estimate=-0.043), *(gate(f"recall:{digit}", proof=digit / 8) for digit in range(10)),
+    gate("error_rate", proof=0.35), gate("latency", proof=0.8, harm=0.1, estimate=0.02),
+    gate("disagreement", harm=9.0, enforced=False), requests=500, pairs=1_200,
+)  # fmt: skip
 SCENE = Scene(
-    elapsed_s=44.6,
-    legs=LEGS,
-    ends_s=leg_ends_s(80.0),
-    place=3,
-    rollout=rollout_of(2500, 2000),
-    snapshot=snapshot_of(44.6, 6_690, stable=6_000, candidate=690),
-    recent=Recent(rate_per_s=149.8, v2_share=0.2561),
-    counts=PairCounts(3_182, 3_182, {}),
-    scores=PairScores(
-        3_180, 0.948, {"stable": ModelScore(0.944, 1.21, 2.84), "candidate": ModelScore(0.987, 1.38, 3.05)}
-    ),
+    elapsed_s=24.6,
+    limit_s=120.0,
+    now_s=NOON_S + 2.4,
+    act=ACTS["digit"][0],
+    rollout=rollout(at=2, weight_bp=2_500, judged=JUDGED),
+    gates=JUDGED["gates"],
+    snapshot=snapshot_of(24.6, 6_150, stable=5_400, candidate=750),
+    recent=Recent(rate_per_s=249.8, candidate_share=0.2561),
+    counts=PairCounts(6_100, 6_100, {}),
+    labels=5_790,
     events=(
-        Event(4.0, "shadow", "on all 2 gateway workers after 18 ms", "v1 answers everybody"),
-        Event(20.0, "shadow", "2,393 answers, 0.0% of them by v2, client errors: 0"),
-        Event(20.0, "canary 10%", "on all 2 gateway workers after 60 ms", "v2 answers 10% of the users"),
-        Event(36.0, "canary 10%", "2,387 answers, 10.2% of them by v2, client errors: 0"),
-        Event(36.0, "canary 25%", "on all 2 gateway workers after 23 ms", "v2 answers 25% of the users"),
+        Event(0.0, "act one", "v2 in place of v1"),
+        Event(0.4, "shadow", "the file's rollout block is new"),
+        Event(6.8, "10%", "step 1 of 4 is done: 13 of 13 gates have not passed yet: accuracy: candidate is right in 9"),
+        Event(12.1, "25%", "step 2 of 4 is done"),
     ),
+    results=(),
     turnout="./run",
+)
+RESULTS = (
+    ("act one", "v2 promoted after 31 s: last step: all 13 gates pass; " + "accuracy: it is what it is, " * 9),
+    ("act two", "v3 rolled back after 6 s: " + "recall:8: candidate is right in half of them, " * 9),
+    ("requests", "9,000 (250 a second), client errors: 0"),
+    ("pairs", "8,990 of 9,000 copies have both answers"),
+    ("flips", "6 of 6 seen on all gateway workers"),
+    ("result", "ok: v2 promoted, v3 rolled back"),
 )
 
 
@@ -63,80 +72,111 @@ def lines_of(scene: Scene, *, width: int = 80) -> list[str]:
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def test_a_frame_shows_place_split_numbers_models_events_and_what_comes_next() -> None:
+def test_a_frame_shows_place_split_numbers_gates_events_and_what_is_waited_for() -> None:
     """Everything that is known just now stands in its place."""
     assert lines_of(SCENE) == [
-        " turnout demo   digits: from v1 to v2                              0:44 of 1:20",
-        " ✔ v1 alone  ✔ shadow  ✔ canary 10%  ● 25%  · 50%  · blue/green  · promoted",
-        " v2 answers 25% of the users, 20% copied to the other",
+        " turnout demo   act one: v2 in place of v1                         0:24 of 2:00",
+        " ✔ shadow  ✔ 10%  ● 25%  · 50%  · promoted",
+        " v2 answers 25% of the users, the one that did not answer gets a copy of 100%",
         "",
         " answers   " + "█" * 45 + "▒" * 15,
         "           █ v1 set 75%, actual 74.4%    ▒ v2 set 25%, actual 25.6%",
-        " copies    " + "■" * 12 + "·" * 48 + " 20%",
+        " copies    " + "■" * 60 + " 100%",
         "",
-        " requests    6,690        150 a second           client errors       0",
-        " pairs       3,182      94.8% agree            answers missing       0",
+        " requests    6,150     250 a second                     client errors       0",
+        " pairs       6,100   5,790 labels sent                 answers missing       0",
         "",
-        " models, on the pairs          right          p50          p95",
-        " v1  logistic regression      94.4%       1.2 ms       2.8 ms",
-        " v2  kernel model             98.7%       1.4 ms       3.0 ms",
-        "",
-        " 0:04  shadow       on all 2 gateway workers after 18 ms",
-        " 0:20  shadow       2,393 answers, 0.0% of them by v2, client errors: 0",
-        " 0:20  canary 10%   on all 2 gateway workers after 60 ms",
-        " 0:36  canary 10%   2,387 answers, 10.2% of them by v2, client errors: 0",
-        " 0:36  canary 25%   on all 2 gateway workers after 23 ms",
-        "",
-        "",
-        " next: canary 50% in 3 s   stop: Ctrl-C",
+        " gates        candidate against stable   proof of no harm    evidence of harm",
+        " accuracy      +4.3 pp, at least -4 pp   ██████████ ✔        ··········",
+        " error_rate    +0.0 pp, at most +1 pp    ███·······          ··········",
+        " latency           +2%, at most +100%    ████████··          █·········",
+        " recall of    0    1    2    3    4    5    6    7    8    9",
+        "   proof      ·    ▁    ▂    ▃    ▄    ▅    ▆    ▇    ✔    ✔",
+        "   harm       ·    ·    ·    ·    ·    ·    ·    ·    ·    ·",
+        " 0:00  act one      v2 in place of v1",
+        " 0:00  shadow       the file's rollout block is new",
+        " 0:06  10%          step 1 of 4 is done: 13 of 13 gates have not passed yet ...",
+        " 0:12  25%          step 2 of 4 is done",
+        " waits for time in this step: 2 of 6 s   stop: Ctrl-C",
     ]
 
 
-def test_a_frame_fits_an_80_x_24_terminal_whatever_the_numbers() -> None:
-    """Also with ten minutes behind it, trouble everywhere and long events, no line is cut or folded."""
-    event = Event(594.0, "canary 50%", "NOT on all of 2 gateway workers, and a sentence that goes on and on and on")
+def test_harm_of_a_digit_stands_under_it() -> None:
+    """At a glance: which one, and that it has failed."""
+    gates = [gate(name, harm=1.2 if name == "recall:8" else 0.0) for name in GATES]
+    body = rollout("rolled_back", candidate="v3", stable="v2", mirror_bp=0)
+    lines = lines_of(replace(SCENE, act=ACTS["digit"][1], rollout=body, gates=gates))
+    assert lines[1] == " ✖ shadow  · 10%  · 25%  · 50%  ✖ rolled back"
+    assert lines[2] == " v2 answers everybody"
+    assert lines[15].index("8") == lines[17].index("✖")
+
+
+def test_rescues_are_shown_once_there_are_any() -> None:
+    """A crash that no client noticed."""
+    scene = replace(SCENE, snapshot=snapshot_of(20.0, 5_000, rescued=7, stable=5_000))
+    assert lines_of(scene)[8] == " requests    5,000     250 a second      7 rescued      client errors       0"
+
+
+@pytest.mark.parametrize("results", [(), RESULTS])
+@pytest.mark.parametrize("phase", ["progressing", "paused", "promoted", "rolled_back"])
+def test_a_frame_fits_an_80_x_24_terminal_whatever_the_numbers(phase: str, results: Any) -> None:  # noqa: ANN401
+    """Also with ten minutes behind it, trouble everywhere and long sentences, no line is cut or folded."""
+    long = "a sentence that goes on and on and on and on and on and on and on and on and on and on and on"
+    judged = judgement(*(gate(name, proof=2.0, harm=2.0, estimate=-0.987654) for name in GATES), harm=long)
     crowded = replace(
         SCENE,
-        snapshot=snapshot_of(599.0, 89_850, errors=12_345, stable=40_000, candidate=40_000),
+        rollout=rollout(phase, weight_bp=5_000, at=3, judged=judged, reason=long),
+        gates=judged["gates"],
+        snapshot=snapshot_of(599.0, 149_850, errors=12_345, rescued=23_456, stable=70_000, candidate=70_000),
         counts=PairCounts(60_000, 50_000, {"candidate:timeout": 10_000}),
-        ends_s=leg_ends_s(600.0),
+        labels=149_000,
         elapsed_s=599.0,
         turnout="TURNOUT_URL=http://127.0.0.1:54321 ./run",
-        events=(event,) * 9,
+        events=(Event(594.0, "pause by the breaker", long),) * 9,
+        results=results,
     )
-    for scene in (SCENE, crowded):
-        for place in range(len(LEGS) + 1):
-            lines = lines_of(replace(scene, place=place), width=80)
-            assert len(lines) == 23
-            assert max(map(len, lines)) <= 80
+    lines = lines_of(crowded)
+    assert len(lines) == 23
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_first_frame_shows_no_numbers_that_nobody_has_measured() -> None:
     """Before the first answer there are dashes instead of made-up zeros."""
-    nothing = PairScores(0, 0.0, {"stable": ModelScore(0, 0, 0), "candidate": ModelScore(0, 0, 0)})
     first = replace(
-        SCENE, elapsed_s=0.0, place=0, rollout=None, snapshot=snapshot_of(0.0, 0), recent=Recent(0.0, None),
-        counts=PairCounts(0, 0, {}), scores=nothing, events=(),
+        SCENE, elapsed_s=0.0, rollout=None, gates=(), snapshot=snapshot_of(0.0, 0), recent=Recent(0.0, None),
+        counts=PairCounts(0, 0, {}), labels=0, events=(),
     )  # fmt: skip
     lines = lines_of(first)
-    assert lines[5] == "           █ v1 set 100%, actual -    ▒ v2 set 0%, actual -"
-    assert lines[9] == " pairs           0          - agree            answers missing       0"
-    assert lines[12] == " v1  logistic regression"
-    assert lines[-1] == " next: shadow in 4 s   stop: Ctrl-C"
+    assert lines[1:3] == [" · the rollout is about to start", " v1 answers everybody"]
+    assert lines[5] == "           █ v1 set 100%, actual -"
+    assert lines[11] == " nothing is judged yet"
+    unknown = [{**gate("accuracy"), "estimate": None}, {**gate("latency"), "estimate": None}]
+    assert [line[:41].rstrip() for line in lines_of(replace(SCENE, gates=unknown))[12:14]] == [
+        " accuracy            -, at least -4 pp", " latency             -, at most +100%",
+    ]  # fmt: skip
 
 
-def test_after_the_walk_a_frame_says_what_to_try() -> None:
-    """The view stays, and names a command instead of the next leg."""
-    lines = lines_of(replace(SCENE, place=len(LEGS)))
-    assert lines[0].endswith("walk done")
+def test_between_two_acts_the_old_rollout_is_not_shown_as_the_new_one() -> None:
+    """Until the second one has started."""
+    assert lines_of(replace(SCENE, act=ACTS["digit"][1]))[1] == " · the rollout is about to start"
+
+
+def test_at_the_end_a_frame_says_what_came_of_it_and_what_to_try() -> None:
+    """Each sentence in at most three lines, and the view keeps its height."""
+    lines = lines_of(replace(SCENE, results=RESULTS))
+    assert lines[0].endswith("done")
+    assert lines[11].startswith(" act one    v2 promoted after 31 s: ")
+    assert lines[13].endswith(" ...")
+    assert lines[14].startswith(" act two    v3 rolled back after 6 s: ")
+    assert " result     ok: v2 promoted, v3 rolled back" in lines
     assert lines[-2:] == [
         " all of it still runs; try from another terminal:   stop: Ctrl-C",
-        " ./run pairs digits --disagreements",
+        " ./run decisions digits",
     ]
 
 
 def test_a_copy_under_way_is_not_shown_as_missing() -> None:
-    """Only what will never come counts as missing while the walk goes on."""
+    """Only what will never come counts as missing while the play goes on."""
     counts = PairCounts(105, 100, {"in_flight": 3, "candidate:reset": 2})
     assert lines_of(replace(SCENE, counts=counts))[9].endswith("answers missing       2")
 
@@ -155,35 +195,19 @@ def test_colours_follow_the_terminal_and_no_color(monkeypatch: pytest.MonkeyPatc
     assert "█" * 45 + "▒" * 15 in drawn()
 
 
-@pytest.mark.parametrize(
-    ("rollout", "share"),
-    [
-        (None, 0.0),
-        (rollout_of(0, 10_000), 0.0),
-        (rollout_of(2500, 0), 0.25),
-        (rollout_of(0, 0, stable="v2"), 1.0),
-        (rollout_of(1000, 0, stable="v2"), 0.9),
-    ],
-)
-def test_the_share_of_v2_follows_who_is_stable(rollout: Mapping[str, object] | None, share: float) -> None:
-    """As candidate v2 has the weight; once it is stable it has what the candidate leaves."""
-    assert v2_share(rollout) == pytest.approx(share)
-
-
 def test_the_meter_shows_the_last_five_seconds() -> None:
     """Rate and share are differences to the snapshot five seconds ago, not averages since the start."""
-    meter, rollout = Meter(), rollout_of(5000, 0)
-    meter.add(snapshot_of(0.0, 0), rollout)
-    meter.add(snapshot_of(10.0, 1_000, stable=1_000), rollout)
-    recent = meter.add(snapshot_of(14.0, 1_600, stable=1_300, candidate=300), rollout)
-    assert recent == Recent(rate_per_s=150.0, v2_share=0.5)
+    meter, body = Meter(), rollout(weight_bp=5_000)
+    meter.add(snapshot_of(0.0, 0), body)
+    meter.add(snapshot_of(10.0, 1_000, stable=1_000), body)
+    recent = meter.add(snapshot_of(14.0, 1_600, stable=1_300, candidate=300), body)
+    assert recent == Recent(rate_per_s=150.0, candidate_share=0.5)
 
 
 def test_the_meter_measures_each_split_alone() -> None:
-    """After a flip the share starts anew: answers of two splits, or of two meanings of a role, are never mixed."""
+    """After a change the share starts anew: answers of two splits, or of two meanings of a role, are never mixed."""
     meter = Meter()
-    meter.add(snapshot_of(0.0, 0), rollout_of(10_000, 0))
-    meter.add(snapshot_of(1.0, 150, candidate=150), rollout_of(10_000, 0))
-    promoted = rollout_of(0, 0, stable="v2", revision=4)
-    assert meter.add(snapshot_of(2.0, 300, candidate=300), promoted) == Recent(150.0, None)
-    assert meter.add(snapshot_of(3.0, 450, candidate=300, stable=150), promoted) == Recent(150.0, 1.0)
+    meter.add(snapshot_of(10.0, 1_000, stable=500, candidate=500), rollout(weight_bp=5_000))
+    promoted = rollout("promoted", stable="v2", revision=2)
+    assert meter.add(snapshot_of(11.0, 1_100, stable=500, candidate=500), promoted) == Recent(100.0, None)
+    assert meter.add(snapshot_of(12.0, 1_200, stable=700, candidate=500), promoted) == Recent(100.0, 0.0)
