@@ -86,6 +86,11 @@ class Admin:
         body: Body = (await self._ask(self._route_url)).json()
         return body
 
+    async def explain(self) -> Body:
+        """Return why the rollout stands where it stands, and what would make it move."""
+        body: Body = (await self._ask(f"{self._route_url}/explain")).json()
+        return body
+
     async def decisions(self) -> Sequence[Body]:
         """Return the newest decisions, oldest first."""
         found: list[Body] = (await self._ask(f"{self._route_url}/decisions")).json()

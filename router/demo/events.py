@@ -1,12 +1,10 @@
-"""What the demo says while it runs: one Event for each thing that happens, and what a rollout waits for. Pure."""
+"""What the demo says while it runs: one Event for each thing that happens. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-
-from router.demo.times import seconds_of
 
 Body = Mapping[str, Any]
 BREAKER: Final = "breaker"
@@ -57,26 +55,3 @@ def level_of(weight_bp: int) -> str:
 def percent(share_bp: float) -> str:
     """Return a share as `12.5%`."""
     return f"{share_bp / 100:g}%"
-
-
-def waits_for(rollout: Body, now_s: float) -> str:  # noqa: PLR0911 - one line for each thing to wait for
-    """Return what a rollout waits for before it goes on, by the admin API's body; `now_s` is wall-clock time."""
-    judgement, counts = rollout["judgement"], rollout["judgement"]["counts"]
-    if rollout["phase"] == "paused":
-        return f"a person, or the judge's rollback: paused, {rollout['reason']}"
-    if rollout["phase"] != "progressing":
-        return "nothing"
-    step = rollout["steps"][rollout["step"]]
-    baked_s = now_s - seconds_of(rollout["exposure"]["since"])
-    if judgement["invalid"] or judgement["harm"]:
-        return str(judgement["invalid"] or judgement["harm"])
-    if baked_s < step["bake_s"]:
-        return f"time in this step: {max(0.0, baked_s):.0f} of {step['bake_s']:.0f} s"
-    if counts["requests_candidate"] < step["min_requests"]:
-        return f"requests of the candidate: {counts['requests_candidate']:,} of {step['min_requests']:,}"
-    if counts["pairs"] < step["min_pairs"]:
-        return f"pairs: {counts['pairs']:,} of {step['min_pairs']:,}"
-    if rollout["step"] + 1 < len(rollout["steps"]):
-        return "the control loop's next turn"
-    open_gates = [gate for gate in judgement["gates"] if gate["enforced"] and gate["verdict"] != "pass"]
-    return f"proof of {', '.join(gate['gate'] for gate in open_gates)}" if open_gates else "the loop's next turn"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -140,10 +139,10 @@ class Performance:
         return Scene(
             elapsed_s=play.elapsed_s,
             limit_s=play.limit_s,
-            now_s=time.time(),
             act=play.act,
             rollout=watch.rollout,
             gates=watch.gates,
+            waits_for=watch.waits_for,
             snapshot=snapshot,
             recent=self._meter.add(snapshot, watch.rollout),
             counts=watch.counts,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from router.demo.admin import Admin, Body
-from router.demo.events import Event, waits_for
+from router.demo.events import Event
 from router.demo.plan import Act, Ending, block_for, must_crash
 from router.demo.traffic import Traffic
 from router.demo.turnout_process import DemoError
@@ -93,7 +93,10 @@ class Play:
                 self._kill(act.candidate)
                 self._tell(Event(self.elapsed_s, "crash", f"the server of {act.candidate} is killed while it serves"))
             if self._time_is_up:
-                return self._ending(act, rollout["phase"] if rollout else "not started", began_s, self._missing(act))
+                with contextlib.suppress(DemoError):
+                    await self._watch.ask_why()
+                waited_for = self._watch.waits_for or "a sign of life of the control process"
+                return self._ending(act, rollout["phase"] if rollout else "not started", began_s, waited_for)
             await asyncio.sleep(EVERY_S)
 
     @property
@@ -104,13 +107,6 @@ class Play:
         """Return the rollout that is this act's, once it has begun."""
         rollout = self._watch.rollout
         return rollout if rollout and rollout["candidate"] == act.candidate else None
-
-    def _missing(self, act: Act) -> str:
-        rollout, route = self._rollout_of(act), self._watch.route
-        if rollout is not None:
-            return waits_for(rollout, time.time())
-        pending = route["pending"] if route else None
-        return str(pending["why"]) if pending else "a sign of life of the control process"
 
     def _ending(self, act: Act, result: str, began_s: float, waited_for: str = "") -> Ending:
         rollout = self._rollout_of(act)

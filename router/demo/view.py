@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from router.demo.admin import Body
-from router.demo.events import Event, clock_of, level_of, percent, waits_for
+from router.demo.events import Event, clock_of, level_of, percent
 from router.demo.gate_rows import gate_rows
 from router.demo.pairs import IN_FLIGHT, PairCounts
 from router.demo.plan import Act
@@ -43,17 +43,18 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a frame shows. `rollout` is the admin API's body, None before it was read; `now_s` is wall-clock time.
+    """All that a frame shows. `rollout` is the admin API's body, None before it was read.
 
-    `gates` are the lines of a judgement, `results` those of the summary once the play is over.
+    `gates` are the lines of a judgement, `waits_for` says why the rollout does not move; `results` are the lines of the
+    summary once the play is over.
     """
 
     elapsed_s: float
     limit_s: float
-    now_s: float
     act: Act
     rollout: Body | None
     gates: Sequence[Body]
+    waits_for: str
     snapshot: Snapshot
     recent: Recent
     counts: PairCounts
@@ -200,9 +201,11 @@ def _trouble(what: str, count: int) -> Text:
 def _under_way(scene: Scene) -> Sequence[Text]:
     shown = [_line(f" {clock_of(one.at_s)}  {one.name:<12} {one.text}") for one in list(scene.events)[-EVENTS:]]
     rows = [*gate_rows(scene.gates), *shown]
-    waiting = waits_for(scene.rollout, scene.now_s) if scene.rollout else "the first look"
     hint = "   stop: Ctrl-C"
-    last = Text(textwrap.shorten(f" waits for {waiting}", WIDTH - len(hint), placeholder=" ..."), style="bold")
+    last = Text(
+        textwrap.shorten(f" next: {scene.waits_for or 'the first look'}", WIDTH - len(hint), placeholder=" ..."),
+        style="bold",
+    )
     return [*rows, *[Text()] * (BODY - 1 - len(rows)), Text(" ") + last.append(hint, style="not bold dim")]
 
 

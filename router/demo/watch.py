@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from router.core.rollout import Phase
 from router.demo.admin import Admin, Body
 from router.demo.pairs import IN_FLIGHT, PairCounts, pair_counts
-from router.demo.times import seconds_of
 from router.demo.traffic import Traffic
 from router.demo.turnout_process import DemoError, TurnoutProcess
 
 EVERY_S: Final = 0.5
-"""Each look costs Turnout about 30 ms of CPU, most of it for the sentences of fourteen gates. Chosen."""
+"""Each look costs Turnout about 30 ms of CPU, most of it for the sentences of all gates; every WHY-th costs double.
+Chosen."""
+
+WHY: Final = 2
+"""Every how many looks it is asked what the rollout waits for."""
 
 GUARD_S: Final = 0.25
 
@@ -49,12 +53,15 @@ class Watch:
     def __init__(self, admin: Admin, traffic: Traffic, turnout: TurnoutProcess, tell: Callable[[Body], None]) -> None:
         self.route: Body | None = None
         self.decisions: Sequence[Body] = ()
+        self.waits_for = ""
+        """Why the rollout does not move just now, as `turnout explain` says it."""
         self.counts = PairCounts(0, 0, {})
         self._admin = admin
         self._traffic = traffic
         self._turnout = turnout
         self._tell = tell
         self._told = 0
+        self._looks = 0
         self._reached_ms: dict[int, float] = {}
 
     @property
@@ -110,6 +117,16 @@ class Watch:
             self._told = len(self.decisions)
         self._note_reach(rollout)
         self.route = route
+        if self._looks % WHY == 0:
+            await self.ask_why()
+        self._looks += 1
+
+    async def ask_why(self) -> None:
+        """Ask what the rollout waits for, or the file's block that has not started; raises DemoError."""
+        told = await self._admin.explain()
+        pending = self.route["pending"] if self.route else None
+        following = told["next"]["reason"] if told["next"] else "nothing"
+        self.waits_for = pending["why"] if pending else told["waits_for"] or following
 
     async def settle(self) -> None:
         """Look until no copy is under way and every worker has applied the last decision, at most for SETTLE_S."""
@@ -128,7 +145,7 @@ class Watch:
             return
         at_s = reached_at(rollout["replicas"], revision)
         if at_s is not None:
-            self._reached_ms[revision] = (at_s - seconds_of(self.decisions[-1]["at"])) * 1000.0
+            self._reached_ms[revision] = (at_s - _seconds_of(self.decisions[-1]["at"])) * 1000.0
 
 
 def _where(record: Body) -> str:
@@ -144,4 +161,8 @@ def reached_at(replicas: Sequence[Body], revision: int) -> float | None:
     """
     if not replicas or any(replica["revision"] != revision for replica in replicas):
         return None
-    return max(seconds_of(replica["applied_at"]) for replica in replicas)
+    return max(_seconds_of(replica["applied_at"]) for replica in replicas)
+
+
+def _seconds_of(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()

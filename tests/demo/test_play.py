@@ -40,7 +40,13 @@ class ScriptedAdmin(Admin):
         self._last = next(self._rollouts, self._last)
         if isinstance(self._last, Exception):
             raise self._last
-        return {"rollout": self._last, "pending": {"why": "is about to start"}}
+        return {"rollout": self._last, "pending": None if self._last["id"] else {"why": "is about to start"}}
+
+    async def explain(self) -> Body:
+        """Answer that it bakes, while it moves."""
+        assert not isinstance(self._last, Exception)
+        moves = self._last["phase"] == "progressing"
+        return {"waits_for": "baking: 2 s of 6 s" if moves else None, "next": None}
 
     async def decisions(self) -> Sequence[Body]:
         """Answer the ledger up to the revision that was shown last."""
@@ -98,7 +104,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(play_module, "EVERY_S", 0.0)
 
 
-IDLE = rollout("idle", candidate="", revision=0)
+IDLE = {**rollout("idle", candidate="", revision=0), "id": ""}
 PROMOTED = rollout("promoted", stable="v2", revision=2, mirror_bp=0)
 START = decision("start", actor="config:file")
 PROMOTE = decision("promote", revision=2, phase="promoted", mirror_bp=0, before=(5_000, 10_000))
@@ -144,11 +150,11 @@ async def test_an_act_that_ends_otherwise_ends_the_play(phase: str) -> None:
 
 async def test_a_play_ends_when_its_time_is_up_and_says_what_it_waited_for() -> None:
     """The time is that of the traffic's schedule, so a slow machine gets more of the clock's."""
-    one = Scripted(ACTS["digit"], rollout(judged=judgement(pairs=10)), ledger=[START])
+    one = Scripted(ACTS["digit"], rollout(), ledger=[START])
     one.traffic.carried_out_s = 120.0
     await one.play.run()
     (ending,) = one.play.endings
-    assert (ending.result, ending.waited_for) == ("progressing", "pairs: 10 of 1,000")
+    assert (ending.result, ending.waited_for) == ("progressing", "baking: 2 s of 6 s")
 
 
 async def test_a_schedule_that_stands_still_does_not_hold_the_play_for_ever() -> None:

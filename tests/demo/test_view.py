@@ -15,7 +15,7 @@ from router.demo.pairs import PairCounts
 from router.demo.plan import ACTS
 from router.demo.tally import Latency, PhaseTally, Snapshot, VariantTally
 from router.demo.view import Meter, Recent, Scene, frame
-from tests.demo.bodies import GATES, NOON_S, gate, judgement, rollout
+from tests.demo.bodies import GATES, gate, judgement, rollout
 
 NO_LATENCY = Latency(0.0, 0.0, 0.0, 0.0)
 
@@ -38,10 +38,10 @@ JUDGED = judgement(
 SCENE = Scene(
     elapsed_s=24.6,
     limit_s=120.0,
-    now_s=NOON_S + 2.4,
     act=ACTS["digit"][0],
     rollout=rollout(at=2, weight_bp=2_500, judged=JUDGED),
     gates=JUDGED["gates"],
+    waits_for="baking: 2 s of 6 s",
     snapshot=snapshot_of(24.6, 6_150, stable=5_400, candidate=750),
     recent=Recent(rate_per_s=249.8, candidate_share=0.2561),
     counts=PairCounts(6_100, 6_100, {}),
@@ -97,7 +97,7 @@ def test_a_frame_shows_place_split_numbers_gates_events_and_what_is_waited_for()
         " 0:00  shadow       the file's rollout block is new",
         " 0:06  10%          step 1 of 4 is done: 13 of 13 gates have not passed yet ...",
         " 0:12  25%          step 2 of 4 is done",
-        " waits for time in this step: 2 of 6 s   stop: Ctrl-C",
+        " next: baking: 2 s of 6 s   stop: Ctrl-C",
     ]
 
 
@@ -122,11 +122,12 @@ def test_rescues_are_shown_once_there_are_any() -> None:
 def test_a_frame_fits_an_80_x_24_terminal_whatever_the_numbers(phase: str, results: Any) -> None:  # noqa: ANN401
     """Also with ten minutes behind it, trouble everywhere and long sentences, no line is cut or folded."""
     long = "a sentence that goes on and on and on and on and on and on and on and on and on and on and on"
-    judged = judgement(*(gate(name, proof=2.0, harm=2.0, estimate=-0.987654) for name in GATES), harm=long)
+    judged = judgement(*(gate(name, proof=2.0, harm=2.0, estimate=-0.987654) for name in GATES))
     crowded = replace(
         SCENE,
         rollout=rollout(phase, weight_bp=5_000, at=3, judged=judged, reason=long),
         gates=judged["gates"],
+        waits_for=long,
         snapshot=snapshot_of(599.0, 149_850, errors=12_345, rescued=23_456, stable=70_000, candidate=70_000),
         counts=PairCounts(60_000, 50_000, {"candidate:timeout": 10_000}),
         labels=149_000,
@@ -143,13 +144,14 @@ def test_a_frame_fits_an_80_x_24_terminal_whatever_the_numbers(phase: str, resul
 def test_the_first_frame_shows_no_numbers_that_nobody_has_measured() -> None:
     """Before the first answer there are dashes instead of made-up zeros."""
     first = replace(
-        SCENE, elapsed_s=0.0, rollout=None, gates=(), snapshot=snapshot_of(0.0, 0), recent=Recent(0.0, None),
-        counts=PairCounts(0, 0, {}), labels=0, events=(),
+        SCENE, elapsed_s=0.0, rollout=None, gates=(), waits_for="", snapshot=snapshot_of(0.0, 0),
+        recent=Recent(0.0, None), counts=PairCounts(0, 0, {}), labels=0, events=(),
     )  # fmt: skip
     lines = lines_of(first)
     assert lines[1:3] == [" · the rollout is about to start", " v1 answers everybody"]
     assert lines[5] == "           █ v1 set 100%, actual -"
     assert lines[11] == " nothing is judged yet"
+    assert lines[-1] == " next: the first look   stop: Ctrl-C"
     unknown = [{**gate("accuracy"), "estimate": None}, {**gate("latency"), "estimate": None}]
     assert [line[:41].rstrip() for line in lines_of(replace(SCENE, gates=unknown))[12:14]] == [
         " accuracy            -, at least -4 pp", " latency             -, at most +100%",
