@@ -124,6 +124,23 @@ def gates_of(act: Any) -> Any:  # noqa: ANN401 - JSON
     return {gate["gate"]: gate for gate in act["decisions"][-1]["judgement"]["gates"]}
 
 
+def test_a_candidate_that_crashes_hurts_no_client(sandbox: Sandbox) -> None:
+    """Killed at 25 %: stable answers in its place, the breaker takes the traffic away, the judge makes it final."""
+    process = sandbox.start("--headless", "--bad", "crash", "--json")
+    out, err = process.communicate(timeout=700)
+    assert process.returncode == 0, f"{out}\n{err}"
+    told: Any = json.loads(out)
+    assert (told["ok"], told["client_errors"]) == (True, 0)
+    assert told["rescued"] > 0
+    (act,) = told["acts"]
+    assert (act["candidate"], act["result"]) == ("v2", "rolled_back")
+    halt = next(made for made in act["decisions"] if made["actor"].startswith("breaker:"))
+    assert (halt["phase"], halt["weight_bp"], halt["mirror_bp"]) == ("paused", 0, 10_000)
+    assert (act["decisions"][-1]["kind"], act["decisions"][-1]["actor"]) == ("roll_back", "control")
+    assert "crash: the server of v2 is killed while it serves" in err
+    assert (sandbox.processes(), sandbox.files()) == ({}, [])
+
+
 def test_a_time_that_is_too_short_ends_the_demo_with_what_it_waited_for(sandbox: Sandbox) -> None:
     """`--seconds` is a limit: the status is 1, and the sentence says where the rollout stands."""
     process = sandbox.start("--headless", "--seconds", "2", "--json")
