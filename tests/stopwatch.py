@@ -8,11 +8,12 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Stopwatch:
-    """Counts seconds from its making on, less those in which this thread was ready and no processor was free for it.
+    """Counts seconds from its making on: all of them, and those in which this thread was not kept from running.
 
-    Waiting counts as usual: for a timer, a socket, a lock or another process. Only two things do not: the time in the
-    kernel's run queue (scheduler statistics of the thread) and what the hypervisor gave to other machines. Read it in
-    the thread that made it. Where the kernel keeps no such figures this is a plain clock.
+    For an upper limit take `elapsed_s`. There waiting counts as usual, for a timer, a socket, a lock or another
+    process. Only two things do not: the time in the kernel's run queue (scheduler statistics of the thread) and what
+    the hypervisor gave to other machines. Read it in the thread that made it. Where the kernel keeps no such figures
+    it is the plain time.
     """
 
     def __init__(self) -> None:
@@ -20,9 +21,14 @@ class Stopwatch:
         self._lost_s = _lost_s()
 
     @property
+    def passed_s(self) -> float:
+        """All seconds until now, for a lower limit."""
+        return time.monotonic() - self._began_s
+
+    @property
     def elapsed_s(self) -> float:
-        """Seconds until now; a few milliseconds too short at most, since stolen time comes in ticks."""
-        return time.monotonic() - self._began_s - (_lost_s() - self._lost_s)
+        """Seconds until now without those that a busy machine took, for an upper limit."""
+        return self.passed_s - (_lost_s() - self._lost_s)
 
 
 def _lost_s() -> float:

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from router.store.embedded import EmbeddedValkey
+from tests.e2e.harness import slowdown
 
 
 def until(condition: Any, within_s: float = 20.0) -> None:
@@ -113,8 +114,8 @@ def test_cf5_a_killed_worker_is_replaced_within_a_second(starter: Any) -> None:
         took_s.append(time.monotonic() - killed_s)
         assert requests_total(running) >= counted
         assert all(predict(running).status_code == 200 for _ in range(8))
-    assert min(took_s) < 1.0, took_s
-    assert max(took_s) < 5.0, took_s
+    assert min(took_s) < slowdown(), took_s  # a second of a machine of our own
+    assert max(took_s) < 5.0 * slowdown(), took_s
 
 
 def test_a_killed_store_comes_back_with_its_data_and_traffic_never_notices(starter: Any) -> None:

@@ -268,7 +268,8 @@ async def test_a_connect_into_a_black_hole_ends_at_its_deadline(bench: Bench, fu
     client = await bench.client()
     watch = Stopwatch()
     assert (await client.ask("POST", "/", b"x")).status == 502
-    assert 0.28 <= watch.elapsed_s < 0.45
+    assert watch.passed_s >= 0.29
+    assert watch.elapsed_s < 0.45
     assert gateway.outcomes() == {"connect_failed": 1}
 
 

@@ -90,7 +90,8 @@ async def test_rd8_a_frozen_server_counts_nothing_twice(valkey: EmbeddedValkey, 
             watch = Stopwatch()
             with pytest.raises(StoreUnavailableError, match="no answer within"):
                 await write()
-            assert 0.2 < watch.elapsed_s < 0.5
+            assert watch.passed_s > 0.2
+            assert watch.elapsed_s < 0.5
     finally:
         os.kill(pid, signal.SIGCONT)
     # The server now carries out what lay in its sockets; a later batch of ours may even overtake it.

@@ -16,6 +16,8 @@ from typing import IO
 import httpx
 import pytest
 
+from tests.e2e.harness import slowdown
+
 HERE = Path(__file__).parent
 
 
@@ -172,8 +174,8 @@ def test_cf5_a_killed_worker_is_replaced_within_a_second(start: Start) -> None:
         after = workers_of(parent, 2)
         assert len(after - before) == 1
         assert victim not in after
-    assert min(took_s) < 1.0, took_s  # the best of three: the machine may be busy with other tests
-    assert max(took_s) < 5.0, took_s
+    assert min(took_s) < slowdown(), took_s  # a second of a machine of our own
+    assert max(took_s) < 5.0 * slowdown(), took_s
 
 
 def test_cf4_connections_that_wait_for_a_killed_worker_are_answered_by_the_next(start: Start) -> None:
