@@ -54,7 +54,7 @@ DECISIONS_AT_ONCE = 500
 """Decisions read in one go, at most, for the same reason."""
 
 BASES_AT_ONCE = 4
-"""Bases of decisions read in one go: the largest have 1.5 MiB each."""
+"""Bases of decisions read in one go: the largest have 1.8 MiB each."""
 
 BOOTS_AT_ONCE = 32
 """Evidence hashes read in one go, for the same reason."""

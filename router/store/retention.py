@@ -23,11 +23,11 @@ def decisions_kept(record_bytes: int) -> int:
 BASES_BYTES = 16 * 2**20
 """Bytes of what decisions followed from, kept for each Route: 10 to 40 KiB each as a rule, so 400 decisions or more.
 
-The largest, after 50 exposures on a Route with affinity keys, have 1.5 MiB: ten of them.
+The largest, after 50 exposures on a Route with affinity keys, have 1.8 MiB: eight of them.
 """
 
 SAMPLES_BYTES = 8 * 2**20
-"""Bytes of samples of the evidence kept for each rollout: all of a week, 320 of 12 to 27 KiB, as a rule."""
+"""Bytes of samples of the evidence kept for each rollout: all of a week, 320 of 12 to 25 KiB, as a rule."""
 
 BASIS_BYTES = 4 * 2**20
 """Most bytes of one basis. Chosen: above any that can be, as far as is known; one that is larger is not kept."""
