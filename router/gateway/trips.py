@@ -169,8 +169,10 @@ class Trips:
     async def _propose(self, trip: Trip) -> bool:
         """Have the fleet's state follow the trip; False when somebody else was first and it has to be read again."""
         state = (await self._store.read_states((trip.route,))).get(trip.route)
-        proposals = () if state is None else proposals_of(trip, state, self._actor)
-        if state is None or not proposals:
+        if state is None:
+            raise StoreUnavailableError("the store has lost this Route's state, and is given it back")
+        proposals = proposals_of(trip, state, self._actor)
+        if not proposals:
             return True
         move = make_move(state, proposals, Judgement(), self._now_s())
         try:
