@@ -177,6 +177,29 @@ async def test_a_store_that_was_never_there_is_503_too() -> None:
     await store.close()
 
 
+async def test_cl10_an_unreadable_state_is_told_with_its_repair_and_hides_no_other_route() -> None:
+    """503 for that Route alone, also for commands; the list shows it as it was last, with the reason; metrics count."""
+    store = memory_store()
+    async with desk_for(store, config()) as desk:
+        await desk.start()
+        await desk.get("/v1/routes")
+        store.server.states["digits"] = b'{"v": 1, "route": "<img src=x onerror=alert(1)>"}'
+        for answer in (
+            await desk.client.get("/v1/routes/digits"),
+            await desk.client.get(ROLLOUT),
+            await desk.client.post(f"{ROLLOUT}/abort", json={}),
+        ):
+            document = problem(answer, 503)
+            assert document["type"] == "urn:turnout:problem:state-unreadable"
+            assert document["routes"] == ["digits"]
+            assert "delete the key 'turnout:{digits}:state'" in document["detail"]
+            assert "<img" not in answer.text
+        assert (await desk.get("/v1/routes/opaque"))["rollout"]["phase"] == "idle"
+        digits, opaque = await desk.get("/v1/routes")
+        assert (digits["phase"], digits["revision"], opaque["drift"]) == ("progressing", 1, None)
+        assert "cannot be read" in digits["drift"]
+
+
 class Broken(MemoryStore):
     """A store with a bug."""
 
