@@ -52,7 +52,7 @@ def explanation_view(
         waits_for=outlook.waits_for,
         next=None if outlook.next is None else s.NextView(kind=outlook.next.kind, reason=outlook.next.reason),
         missing=list(missing_of(state, judgement, outlook)),
-        limits=list(limits_of(state, outlook.facts, outlook.now_s)),
+        limits=list(limits_of(state, judgement, outlook)),
         operator=legal_verbs(state.phase),
         decides=decides,
     )

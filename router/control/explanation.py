@@ -6,7 +6,6 @@ Everything here is said of the same judgement, facts and second that `ramp.next_
 from collections.abc import Iterable, Iterator, Sequence
 
 from router.control.ramp import ABORT, Outlook, span, unfrozen
-from router.core.basis import Facts
 from router.core.decisions import DecisionRecord, Judgement, Verdict, all_waits
 from router.core.rollout import Phase, RolloutState
 
@@ -40,16 +39,17 @@ def missing_of(state: RolloutState, judgement: Judgement, outlook: Outlook) -> S
     return list(dict.fromkeys(one for one in found if one is not None))
 
 
-def limits_of(state: RolloutState, facts: Facts, now_s: float) -> Sequence[str]:
+def limits_of(state: RolloutState, judgement: Judgement, outlook: Outlook) -> Sequence[str]:
     """Return what ends the waiting of a rollout in progress, should nothing else happen."""
     spec = state.spec
     if spec is None or state.phase is not Phase.PROGRESSING:
         return ()
-    passed = span(now_s - state.started_s)
+    passed = span(outlook.now_s - state.started_s if judgement.running_s is None else judgement.running_s)
     found = [f"{_did(spec.on_inconclusive)} after {span(spec.max_duration_s)} (max_duration); {passed} have passed"]
     step = state.steps[state.step]
     if step.weight_bp or step.mirror_bp:
-        silence = f", there has been none for {span(facts.idle_s)}" if facts.idle_s >= 1 else ""
+        idle_s = outlook.facts.idle_s
+        silence = f", there has been none for {span(idle_s)}" if idle_s >= 1 else ""
         found.append(f"{_did(spec.no_data.action)} after {span(spec.no_data.after_s)} without evidence{silence}")
     return found
 

@@ -69,9 +69,10 @@ async def test_a_paused_rollout_says_what_an_operator_can_do(plant: Plant) -> No
     """Nothing moves it but a person, or harm."""
     await plant.commands.start("digits", SPEC, order())
     state = await plant.commands.pause("digits", order())
-    outlook = plant.loop().outlook(state, await plant.states.judge(state), ())
+    judgement = await plant.states.judge(state)
+    outlook = plant.loop().outlook(state, judgement, ())
     assert outlook.waits_for == "it is paused; an operator goes on with resume or promote, or ends it with abort"
-    assert limits_of(state, outlook.facts, outlook.now_s) == ()
+    assert limits_of(state, judgement, outlook) == ()
 
 
 @pytest.mark.parametrize("ends", ["abort", "promote"])
@@ -130,7 +131,8 @@ async def test_everything_that_is_missing_is_told_at_once(plant: Plant) -> None:
 async def test_what_ends_the_waiting_is_told_with_how_far_it_is(plant: Plant) -> None:
     """max_duration and no_data.after, each with its action."""
     state = await plant.commands.start("digits", SPEC, order())
-    assert limits_of(state, Facts(idle_s=45.2), plant.clock() + 3_725) == [
+    silent = replace(seen(plant.clock() + 9_999), facts=Facts(idle_s=45.2))
+    assert limits_of(state, Judgement(running_s=3_725.5), silent) == [
         "it pauses after 2h (max_duration); 1h2m have passed",
         "it is rolled back after 10m without evidence, there has been none for 45s",
     ]

@@ -45,7 +45,7 @@ async def replays_and_a_tampered_ledger_does_not(admin: Admin) -> None:
     basis = records[0].basis
     assert basis is not None
     assert basis.counters is not None
-    failed = CounterKey(basis.state.exposure.id, "outcome", "", "candidate", "timeout")
+    failed = CounterKey(basis.state.exposure.id, "outcome", "", "candidate", "http_error")
     counters = {**basis.counters, failed: basis.counters.get(failed, 0) + 1}
     tampered = replay(replace(records[0], basis=replace(basis, counters=counters)), policies)
     assert tampered.outcome is Outcome.DIFFERS
