@@ -182,7 +182,7 @@ class ControlLoop:
     async def _turn(self) -> None:
         stored = await self.states.stored()
         self._heartbeats = heartbeats = await self._store.heartbeats()
-        seen = [self.states.or_idle(name, stored.get(name)) for name in self._config.routes]
+        seen = [self.states.or_idle(name, self.states.newest.get(name)) for name in self._config.routes]
         self._watches.look(seen, heartbeats)
         await self._beat()  # after the look, so that it tells what was measured to whoever comes after us
         epoch = await self._lease.renew(max((state.epoch for state in stored.values()), default=0))
