@@ -1,10 +1,12 @@
 """Which question a rollout's state puts to the judge. Pure: the loop asks it, and so does a replay years later."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from router.analysis.evidence import Evidence, count_only
 from router.analysis.judge import Case, judge
 from router.analysis.measures import Measure
+from router.core.basis import Ages
 from router.core.decisions import Judgement
 from router.core.rollout import RolloutState
 
@@ -29,7 +31,14 @@ def judgement_of(
     *,
     keyed: bool,
     detail: bool = True,
+    ages: Ages | None = None,
 ) -> Judgement:
-    """Return what this evidence says of the state's rollout; `ratios` and `detail` as `judge` takes them."""
+    """Return what this evidence says of the state's rollout; `ratios` and `detail` as `judge` takes them.
+
+    `ages` are how long it has lasted; None where nobody has measured.
+    """
     case = case_of(state, keyed=keyed)
-    return count_only(evidence, state.exposure) if case is None else judge(case, evidence, ratios, detail=detail)
+    if case is None:
+        return count_only(evidence, state.exposure)
+    judged = judge(case, evidence, ratios, detail=detail)
+    return judged if ages is None else replace(judged, exposed_s=ages.exposed_s, running_s=ages.running_s)

@@ -27,7 +27,7 @@ from router.control.replicas import CONTROL, Pulses, Replica, ahead_of, replicas
 from router.control.states import States
 from router.control.watches import Watches
 from router.control.webhooks import GatewayDecisions, Webhooks
-from router.core.basis import Basis, Facts
+from router.core.basis import Basis, Facts, ages_of
 from router.core.config import TurnoutConfig
 from router.core.decisions import Actor, ActorKind, Decision, Hold, Judgement, Outside, guard
 from router.core.errors import (
@@ -261,7 +261,9 @@ class ControlLoop:
         self.states.webhooks.gates.poll(state)
         outside = self._outside(state)
         if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s, outside), Hold):
-            await self._sample(replace(self.states.basis(state, evidence, now_s), facts=facts, outside=outside))
+            await self._sample(
+                replace(self.states.basis(state, evidence, now_s), facts=facts, ages=ages_of(brief), outside=outside)
+            )
             return
         told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
         proposal = self._proposal(state, told, facts, now_s)

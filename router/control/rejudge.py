@@ -140,7 +140,7 @@ def _point(moment: Moment, asked: Asked, policies: Mapping[str, RolloutPolicy]) 
     basis = moment.basis
     state = _with_gates(basis.state, asked)
     evidence = Evidence(_relevelled(basis, asked.gates))
-    judgement = judgement_of(state, evidence, keyed=basis.keyed)
+    judgement = judgement_of(state, evidence, keyed=basis.keyed, ages=basis.ages)
     facts = Facts() if basis.facts is None else basis.facts
     proposal = propose(policies[state.policy], state, judgement, facts, basis.now_s)
     return Point(moment, judgement, next_move(state, proposal, judgement, basis.now_s, basis.outside).decision)

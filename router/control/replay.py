@@ -77,14 +77,10 @@ def replay(record: DecisionRecord, policies: Mapping[str, RolloutPolicy]) -> Rep
 
 
 def _judgement(record: DecisionRecord, basis: Basis) -> Judgement:
-    """Judge the recorded counters; where there were none to be had, the record's own word stands.
-
-    How long it had lasted was measured, not judged: it goes in as it was.
-    """
+    """Judge the recorded counters; where there were none to be had, the record's own word stands."""
     if basis.counters is None:
         return record.judgement
-    judged = judgement_of(basis.state, Evidence(basis.counters), keyed=basis.keyed)
-    return replace(judged, exposed_s=record.judgement.exposed_s, running_s=record.judgement.running_s)
+    return judgement_of(basis.state, Evidence(basis.counters), keyed=basis.keyed, ages=basis.ages)
 
 
 def _proposals(basis: Basis, judgement: Judgement, policies: Mapping[str, RolloutPolicy]) -> Sequence[Decision]:

@@ -14,7 +14,7 @@ from router.analysis.measures import Measure
 from router.control.judging import case_of, judgement_of
 from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
-from router.core.basis import Basis
+from router.core.basis import Ages, Basis, ages_of
 from router.core.decisions import Judgement, Outside
 from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
 from router.core.freeze import FreezeWindow, frozen
@@ -145,14 +145,16 @@ class States:
         self, state: RolloutState, evidence: Evidence, ratios: Sequence[Measure] | None = None, *, detail: bool = True
     ) -> Judgement:
         """Return what this evidence says; `ratios` and `detail` as `router.analysis.judge.judge` takes them."""
-        judged = judgement_of(state, evidence, ratios, keyed=self._keyed(state), detail=detail)
-        ages = self._watches.ages(state) if self._watches is not None and state.active else None
-        return judged if ages is None else replace(judged, exposed_s=ages.exposed_s, running_s=ages.running_s)
+        ages = self._ages(state)
+        return judgement_of(state, evidence, ratios, keyed=self._keyed(state), detail=detail, ages=ages)
 
     def ratios(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
         """Return what this evidence says of precision and f1, for `judgement`."""
         case = case_of(state, keyed=self._keyed(state))
         return () if case is None else measure_of_ratios(case, evidence)
+
+    def _ages(self, state: RolloutState) -> Ages | None:
+        return None if self._watches is None else self._watches.ages(state)
 
     def _keyed(self, state: RolloutState) -> bool:
         return bool(self._routes[state.route].affinity)
@@ -188,7 +190,9 @@ class States:
 
         Raises StoreUnavailableError (the write may have happened) and StaleEpochError.
         """
-        record = None if move.record is None else replace(move.record, basis=basis)
+        record = move.record
+        if record is not None:
+            record = replace(record, basis=replace(basis, ages=ages_of(record.judgement)))
         if not await self._store.compare_and_set(move.state, before.revision, record):
             return False
         self._remember((move.state,))

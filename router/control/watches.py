@@ -11,18 +11,10 @@ The wall clock is asked only about a Route that no control process has ever told
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from router.core.basis import Ages
 from router.core.ports import Heartbeat, Watched
 from router.core.rollout import RolloutState
-
-
-@dataclass(frozen=True, slots=True)
-class Ages:
-    """Seconds since the present exposure opened, and since the rollout started or was resumed."""
-
-    exposed_s: float
-    running_s: float
 
 
 class Watches:

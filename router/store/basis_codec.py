@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from router.core.basis import Basis, Facts
+from router.core.basis import Ages, Basis, Facts
 from router.core.decisions import (
     DECISIONS,
     Actor,
@@ -61,6 +61,7 @@ def basis_to_json(basis: Basis) -> dict[str, object]:
         "now_s": basis.now_s,
         "keyed": basis.keyed,
         "facts": None if basis.facts is None else _facts_to_json(basis.facts),
+        "ages": None if basis.ages is None else [basis.ages.exposed_s, basis.ages.running_s],
         "outside": _outside_to_json(basis.outside),
         "proposals": [_proposal_to_json(one) for one in basis.proposals],
         "state": orjson.loads(encode_state(basis.state)),
@@ -79,6 +80,7 @@ def read_basis(record: Fields) -> Basis:
         keyed=record.flag("keyed"),
         proposals=tuple(_proposal(one) for one in record.records("proposals")),
         facts=None if record.get("facts") is None else _facts(record.record("facts")),
+        ages=None if record.get("ages") is None else _ages(record),
         outside=_outside(record.record("outside")),
     )
 
@@ -109,6 +111,11 @@ def _facts_to_json(facts: Facts) -> dict[str, object]:
 
 def _facts(record: Fields) -> Facts:
     return Facts(idle_s=record.number("idle_s"), lagging=record.text_or_none("lagging"))
+
+
+def _ages(record: Fields) -> Ages:
+    exposed_s, running_s, *_ = f.row(record.get("ages"), record.at("ages"), 2)
+    return Ages(f.number(exposed_s, record.at("ages")), f.number(running_s, record.at("ages")))
 
 
 def _outside_to_json(outside: Outside) -> dict[str, object]:

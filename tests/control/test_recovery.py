@@ -80,13 +80,13 @@ async def test_rd5_an_operators_command_is_applied_to_what_was_lost(plant: Plant
 async def test_rd5_gateways_give_back_what_a_new_control_process_cannot_know(plant: Plant) -> None:
     """It finds an empty store and a block in its file; a gateway's sign of life keeps it from starting that anew."""
     gateway = Gateway(plant.new_store())
-    started = await turned(plant.loop("old", blocks={"digits": CANARY}))
+    await turned(plant.loop("old", blocks={"digits": CANARY}))
     await plant.commands.abort("digits", order())
     known = await gateway.look()
     assert known.phase is Phase.ROLLED_BACK
     await lose(plant, None)
     await plant.store.beat(
-        Heartbeat("g1", "gateway", "h", 1, plant.clock(), started.view.heartbeats[0].config_digest,
+        Heartbeat("g1", "gateway", "h", 1, plant.clock(), plant.config.digest,
                   {"digits": (known.revision, plant.clock())})
     )  # fmt: skip
     new = await turned(plant.loop("new", blocks={"digits": CANARY}))

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.control.loop import ControlLoop
-from router.control.watches import Ages, Watches
+from router.control.watches import Watches
+from router.core.basis import Ages
 from router.core.decisions import Advance, Pause
 from router.core.ports import Heartbeat, Watched
 from router.core.rollout import RolloutState, Spec, Step

@@ -25,7 +25,7 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
     [
         (
             "gateway: {prot: 9090}",
-            "line 1: gateway.prot: got 9090, expected no field of this name; did you mean port? Known: host, ",
+            "line 1: gateway.prot: got 9090, expected no field of this name; did you mean port? Known: drain_delay, ",
         ),
         (
             "gatway: {port: 9090}",
