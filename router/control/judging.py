@@ -24,7 +24,7 @@ def case_of(state: RolloutState, *, keyed: bool) -> Case | None:
     )
 
 
-def judgement_of(
+def judgement_of(  # noqa: PLR0913 - all that a judgement follows from
     state: RolloutState,
     evidence: Evidence,
     ratios: Sequence[Measure] | None = None,

@@ -46,7 +46,8 @@ class Basis:
 
     `counters` are the merged ones of the state's rollout, all that the judge reads of them; None when they could not
     be read. `keyed` says that the Route has an affinity key. `proposals` are what was asked for, in order; `facts` are
-    None unless control itself proposed, by the policy. `ages` are None where nobody has measured. `outside` is what `guard` was told beside all that.
+    None unless control itself proposed, by the policy. `ages` are None where nobody has measured. `outside` is what
+    `guard` was told beside all that.
     """
 
     state: "RolloutState"
