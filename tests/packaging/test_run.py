@@ -177,14 +177,21 @@ def test_any_other_verb_goes_to_turnout_from_where_the_user_is(checkout: Checkou
     ("arguments", "passed"),
     [
         ((), "-n 2 --dist loadfile"),
-        (("--all",), "-n 2 --dist loadfile -m "),
-        (("tests/core", "--all", "-k", "a b"), "-n 2 --dist loadfile tests/core -m  -k a b"),
+        (("--all",), "-n 2 --dist loadfile -m not soak"),
+        (("tests/core", "--all", "-k", "a b"), "-n 2 --dist loadfile tests/core -m not soak -k a b"),
     ],
 )
 def test_tests_run_in_the_checkout(checkout: Checkout, arguments: tuple[str, ...], passed: str) -> None:
-    """`--all` lifts the deselection of slow tests; everything else is pytest's."""
+    """`--all` lifts the deselection of slow tests, not of the soak; everything else is pytest's."""
     checkout.run("test", *arguments, cwd=Path("/"))
 
+    assert checkout.calls()[-1] == f"python in {checkout.root}: -m pytest {passed}"
+
+
+@pytest.mark.parametrize(("arguments", "passed"), [((), "-m soak"), (("CL7",), "-m soak -k CL7")])
+def test_the_soak_runs_one_row_or_all(checkout: Checkout, arguments: tuple[str, ...], passed: str) -> None:
+    """By the id of the row, which is part of the tests' names."""
+    checkout.run("soak", *arguments, cwd=Path("/"))
     assert checkout.calls()[-1] == f"python in {checkout.root}: -m pytest {passed}"
 
 
