@@ -76,7 +76,7 @@ class Worker:
         self._requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._applied: dict[str, tuple[int, float]] = {}
-        self._unroutable: list[tuple[str, object, str]] = []
+        self._unroutable: dict[str, str] = {}
         self._beat_now = asyncio.Event()
         self._store_up = False
         self._writes: dict[str, int] = {"ok": 0, "failed": 0}
@@ -115,8 +115,10 @@ class Worker:
         for trip in self._trips.restore(lives):
             lives[trip.route].trip = trip
         await self._first_states()
-        if strict and self._unroutable:
-            raise ConfigError(*self._unroutable[0])
+        for name, missing in self._unroutable.items():
+            if strict:
+                known = list(self._config.routes[name].variants)
+                raise ConfigError(f"routes.{name}.variants", known, f"also {missing}, which has traffic now")
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
         self._record_at = 0.0
@@ -262,15 +264,8 @@ class Worker:
             self.recorder.batch_counters(self.table)  # the table lets go of a rollout when the next one begins
         weight_bp = self.table.standings[state.route].state.exposure.weight_bp
         if not self.table.adopt(state):
-            field, named = f"routes.{state.route}.variants", {state.stable, state.candidate} - {""}
-            missing = sorted(named - set(self._config.routes[state.route].variants))
-            self._unroutable.append(
-                (
-                    field,
-                    list(self._config.routes[state.route].variants),
-                    f"also {', '.join(missing)}, which has traffic now",
-                )
-            )
+            known = set(self._config.routes[state.route].variants)
+            self._unroutable[state.route] = ", ".join(sorted({state.stable, state.candidate} - known - {""}))
             self._log.error(
                 "state not applied: it names a variant that this configuration does not have",
                 route=state.route, stable=state.stable, candidate=state.candidate, revision=state.revision,

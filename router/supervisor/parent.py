@@ -68,6 +68,7 @@ class Supervisor:
         self._stop_asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._lives_changed = asyncio.Event()
+        self._past_lives: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(plan.read, plan.config, plan.drain_s)
         self.processes.replaced = self._reloads.replaced
 
@@ -211,7 +212,11 @@ class Supervisor:
         else:
             workers = self.processes.workers
             workers[workers.index(old)] = new
-        self._lives = [*(one for one in self._lives if one.get_name() != old.name), life]
+        for past in [one for one in self._lives if one.get_name() == old.name]:
+            self._lives.remove(past)
+            self._past_lives.add(past)
+            past.add_done_callback(self._past_lives.discard)
+        self._lives.append(life)
         self._lives_changed.set()
 
     def _what_ended(self) -> str:

@@ -14,6 +14,9 @@ from router.core.errors import ConfigError, PluginError
 from router.supervisor.keeper import Keeper, StartError
 from router.telemetry import logs
 
+READY_S = 30.0
+"""How long a successor may take to answer. Chosen, as a whole start's."""
+
 Read = Callable[[], TurnoutConfig]
 """Reads the file again. Raises ConfigError, PluginError."""
 
@@ -76,9 +79,10 @@ class Reloads:
             self.running = True
             for keeper in slots:
                 await self._replace(keeper, install)
-        except (ConfigError, PluginError, StartError) as error:
+        except (ConfigError, PluginError, StartError, TimeoutError) as error:
             self.config = old
-            self._log.error("reload refused; what ran before goes on as before", why=str(error))
+            why = str(error) or f"a successor did not answer within {READY_S:.0f} s"
+            self._log.error("reload refused; what ran before goes on as before", why=why)
         else:
             self._log.info("reloaded", digest=self.config.digest)
         finally:
@@ -96,7 +100,8 @@ class Reloads:
         fresh = keeper.successor()
         life = asyncio.create_task(fresh.run(), name=fresh.name)
         try:
-            await fresh.wait_ready()
+            async with asyncio.timeout(READY_S):
+                await fresh.wait_ready()
         except BaseException:
             fresh.abandon()
             await life
