@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
+
+from router.core.decisions import ActorKind
+from router.core.rollout import Phase
 
 Body = Mapping[str, Any]
-BREAKER: Final = "breaker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,17 @@ def decided(record: Body, at_s: float) -> Event:
 
 def _move_of(record: Body) -> str:
     """Say in a word or two where a decision leads."""
-    by_breaker = str(record["actor"]).startswith(BREAKER)
+    if str(record["actor"]).startswith(ActorKind.BREAKER) and record["phase_after"] == Phase.PAUSED:
+        return "halted"
     match record["kind"]:
         case "start" | "advance":
             return level_of(record["weight_bp_after"])
         case "roll_back":
             return "rolled back"
-        case "promote" if record["phase_after"] == "promoted":
+        case "promote" if record["phase_after"] == Phase.PROMOTED:
             return "promoted"
         case kind:
-            return f"{kind} by the breaker" if by_breaker else str(kind).replace("_", " ")
+            return str(kind).replace("_", " ")
 
 
 def level_of(weight_bp: int) -> str:

@@ -23,7 +23,7 @@ def test_events_are_told_in_one_line() -> None:
         (decision("advance", weight_bp=2_500), "25%"),
         (decision("promote", phase="promoted", mirror_bp=0), "promoted"),
         (decision("roll_back", phase="rolled_back", mirror_bp=0), "rolled back"),
-        (decision("pause", phase="paused", actor="breaker:f00"), "pause by the breaker"),
+        (decision("set_exposure", phase="paused", actor="breaker:f00"), "halted"),
         (decision("set_exposure", actor="operator:local"), "set exposure"),
     ],
 )

@@ -22,7 +22,7 @@ ONE, TWO = ACTS["digit"]
 START = decision("start", actor="config:file")
 PROMOTE = decision("promote", revision=5, phase="promoted", mirror_bp=0, reason="last step: all 13 gates pass")
 BLAMED = decision("roll_back", candidate="v3", phase="rolled_back", mirror_bp=0, reason="recall:8: right in 52.00 %")
-HALT = decision("pause", phase="paused", actor="breaker:f00", reason="5 failures in a row")
+HALT = decision("set_exposure", phase="paused", actor="breaker:f00", reason="5 failures in a row")
 FINAL = decision("roll_back", phase="rolled_back", mirror_bp=0, reason="error_rate: the candidate fails")
 
 

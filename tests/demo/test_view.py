@@ -133,7 +133,7 @@ def test_a_frame_fits_an_80_x_24_terminal_whatever_the_numbers(phase: str, resul
         labels=149_000,
         elapsed_s=599.0,
         turnout="TURNOUT_URL=http://127.0.0.1:54321 ./run",
-        events=(Event(594.0, "pause by the breaker", long),) * 9,
+        events=(Event(594.0, "set exposure", long),) * 9,
         results=results,
     )
     lines = lines_of(crowded)
