@@ -28,7 +28,7 @@ def judgement(
 ) -> Body:
     """Return a judgement of these gates, from so many requests of the candidate and pairs."""
     counts = {"requests_stable": 3 * requests, "requests_candidate": requests, "pairs": pairs}
-    return {"invalid": invalid, "harm": harm, "reason": "all 13 gates pass", "counts": counts, "gates": gates}
+    return {"invalid": invalid, "harm": harm, "reason": "all 12 gates pass", "counts": counts, "gates": gates}
 
 
 def step(weight_bp: int) -> Body:

@@ -52,6 +52,12 @@ def test_accuracy_is_asked_overall_and_of_each_digit() -> None:
     assert all(found[name].label == name[-1] for name in digits)
 
 
+def test_promotion_asks_for_proof_of_all_but_latency() -> None:
+    """On a shared machine latency may take a candidate back; proof of it may never come."""
+    asked = config()["routes"]["digits"]["rollout"]["steps"][-1]["gates"]
+    assert set(asked) == {name for name, gate in gates().items() if not gate.dry_run} - {"latency"}
+
+
 def test_every_step_copies_every_request() -> None:
     """So each labelled request says something about both models, in every step."""
     steps = config()["routes"]["digits"]["rollout"]["steps"]

@@ -20,7 +20,7 @@ from tests.demo.bodies import NOON, decision
 ONE, TWO = ACTS["digit"]
 (CRASH,) = ACTS["crash"]
 START = decision("start", actor="config:file")
-PROMOTE = decision("promote", revision=5, phase="promoted", mirror_bp=0, reason="last step: all 13 gates pass")
+PROMOTE = decision("promote", revision=5, phase="promoted", mirror_bp=0, reason="last step: all 12 gates pass")
 BLAMED = decision("roll_back", candidate="v3", phase="rolled_back", mirror_bp=0, reason="recall:8: right in 52.00 %")
 HALT = decision("set_exposure", phase="paused", actor="breaker:f00", reason="5 failures in a row")
 FINAL = decision("roll_back", phase="rolled_back", mirror_bp=0, reason="error_rate: the candidate fails")
@@ -150,7 +150,7 @@ def test_the_json_of_a_bad_run_says_so() -> None:
 def test_the_summary_says_how_each_act_ended_and_why() -> None:
     """A word, and what is to say about it; a promotion says how accurate the candidate is."""
     assert summary(GOOD) == (
-        ("act one", "v2 promoted after 31 s: last step: all 13 gates pass; accuracy: what it says"),
+        ("act one", "v2 promoted after 31 s: last step: all 12 gates pass; accuracy: what it says"),
         ("act two", "v3 rolled back after 6 s: recall:8: right in 52.00 %"),
         ("requests", "10,000 (250 a second), client errors: 0"),
         ("pairs", "1,990 of 2,000 copies have both answers (missing: timeout 10); labels: accepted 1,980, late 3"),

@@ -106,7 +106,8 @@ def test_a_headless_run_shows_both_acts(sandbox: Sandbox) -> None:
         ("start", "config:file", 0), ("advance", "control", 1_000), ("advance", "control", 2_500),
         ("advance", "control", 5_000), ("promote", "control", 0),
     ]  # fmt: skip
-    assert all(gate["verdict"] == "pass" for gate in gates_of(one).values() if gate["enforced"])
+    assert len(proved := {name for name, gate in gates_of(one).items() if gate["verdict"] == "pass"}) >= 12
+    assert proved >= {"accuracy", "error_rate", *(f"recall:{digit}" for digit in range(10))}
     assert (two["decisions"][0]["kind"], two["decisions"][0]["actor"]) == ("start", "operator:local")
     ended = two["decisions"][-1]
     assert (ended["kind"], ended["actor"]) == ("roll_back", "control")
