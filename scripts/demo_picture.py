@@ -59,7 +59,7 @@ class Camera:
 
     def draw(self, scene: Scene) -> None:
         """Keep the last scene, without the results that take the place of the gates."""
-        self.scene = replace(scene, results=())
+        self.scene = replace(scene, results=(), waits_for="the results")
 
     def end(self) -> None:
         """Do nothing."""
