@@ -36,5 +36,6 @@ def planned(spec: Spec, default: tuple[Step, ...]) -> tuple[Step, ...]:
 def walk(plan: tuple[Step, ...], state: RolloutState, judgement: Judgement, at_the_end: Decision) -> Decision:
     """Return the next move over `plan`: one step further, or `at_the_end` when there is none."""
     if state.step + 1 < len(plan):
-        return Advance(reason=f"step {state.step + 1} of {len(plan)} is done: {judgement.reason}")
+        done = f"step {state.step + 1} of {len(plan)} is done and nothing speaks against the next"
+        return Advance(reason=f"{done}: {judgement.reason}")
     return at_the_end
