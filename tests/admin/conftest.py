@@ -7,11 +7,8 @@ import redis
 
 from router.core.ports import Store
 from router.store.embedded import EmbeddedValkey
-from router.store.redis import RedisStore
 from tests.admin.desk import Desk, config, desk_for, memory_store
-
-PATIENT_S = 5.0
-"""How late a store may be here: these tests are about answers, and a busy machine once took more than 0.25 s."""
+from tests.patience import patient_store
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +26,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         url = request.getfixturevalue("valkey")
         with redis.Redis.from_url(url) as admin:
             admin.flushall()
-        made = RedisStore(url, timeout_s=PATIENT_S, connect_s=PATIENT_S)
+        made = patient_store(url)
     yield made
     await made.close()
 

@@ -19,10 +19,10 @@ from router.core.config import TurnoutConfig
 from router.core.rollout import Spec, Step
 from router.core.traffic import Backend
 from router.plugins import load_policies
-from router.store.redis import RedisStore
 from router.supervisor.http_server import HttpServer
 from router.testing.expect import until
 from tests.admin.desk import BLOCK, ROLLOUT, TOKENS, config
+from tests.patience import patient_store
 
 MIB = 2**20
 
@@ -40,7 +40,7 @@ class Live:
 @asynccontextmanager
 async def live(url: str, settings: TurnoutConfig, boot: str, token: str = "") -> AsyncIterator[Live]:
     """Run loop and server until the test is done; nothing is left behind."""
-    store = RedisStore(url, timeout_s=5.0)
+    store = patient_store(url)
     loop = ControlLoop(
         config=settings, store=store, policies=load_policies(), prober=probe, boot=boot,
         now_s=time.time, monotonic=time.monotonic,

@@ -19,6 +19,7 @@ from router.store.redis import RedisStore
 from tests.e2e.harness import Admin, Turnout, Turnouts
 from tests.e2e.load import eventually
 from tests.e2e.wire import fetch, request
+from tests.patience import patient_store
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 """Debian's libfaketime, where it is installed."""
@@ -78,7 +79,7 @@ class Fleet:
 
     def open_store(self) -> RedisStore:
         """Return a client of the store; whoever asks closes it."""
-        return RedisStore(self.url, timeout_s=5.0)
+        return patient_store(self.url)
 
     async def start(self, command: str, config: Mapping[str, Any], off_s: float | None = None) -> Member:
         """Start one member with a directory of its own and, if `off_s` is given, a wall clock that is so far off."""

@@ -11,8 +11,7 @@ import pytest
 
 from tests.e2e.harness import Admin, Turnout, Turnouts, config_for, slowdown
 from tests.e2e.load import Load, until, worker_of
-from tests.e2e.model_server import ModelServer
-from tests.e2e.test_ramp import FailingServer
+from tests.e2e.model_server import FailingServer, ModelServer
 from tests.e2e.wire import Answer
 
 REPLICAS = 3

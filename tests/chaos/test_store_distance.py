@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from router.store.embedded import find_binary
 from tests.e2e.harness import Admin, Turnouts, config_for
 from tests.e2e.load import Load
 from tests.e2e.model_server import ModelServer
-from tests.store.fleets import Node, free_ports, wait_until
+from tests.store.fleets import Node, one_server
 from tests.store.wires import Wire
 
 MIXED = {"candidate": "v2", "policy": "canary", "steps": [{"weight": "30%", "mirror": "100%"}]}
@@ -26,12 +25,8 @@ CALM_PER_S = 60
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Node]:
     """A server that listens on a port; asked for before `turnouts`, so that it outlives them."""
-    node = Node(find_binary(), tmp_path / "server", free_ports(1)[0], "--save", "")
-    try:
-        wait_until(lambda: node.ask("PING"), "the server answers")
+    with one_server(tmp_path / "server") as node:
         yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from router.store.redis import RedisStore
 from tests.e2e.harness import ROUTE, Admin, Turnout, Turnouts, config_for
-from tests.e2e.load import Load, eventually, until
+from tests.e2e.load import Load, beside, eventually, until
 from tests.e2e.model_server import ModelServer
 from tests.e2e.wire import fetch, request
+from tests.patience import patient_store
 
 MIXED = {"candidate": "v2", "policy": "canary", "steps": [{"weight": "30%", "mirror": "100%"}]}
 ALL_PAIRS = 1_000_000
@@ -35,14 +35,8 @@ class Sampler:
     @asynccontextmanager
     async def running(self) -> "AsyncIterator[Sampler]":
         """Sample for the duration of the block."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with beside(self._run()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if not task.cancelled() and (error := task.exception()):
-                raise error
 
     async def _run(self) -> None:
         while True:
@@ -79,7 +73,7 @@ async def share_of_candidate(load: Load, stable: ModelServer, candidate: ModelSe
 async def stored_pairs(serve: Turnout) -> list[str]:
     """Return the request ids of all pairs in the store, read past the API's limit of 1,000."""
     (directory,) = serve.tmp.glob("turnout-store-*")
-    store = RedisStore(f"unix://{directory / 's'}", timeout_s=5.0)
+    store = patient_store(f"unix://{directory / 's'}")
     try:
         return [pair.request_id for pair in await store.pairs(ROUTE, ALL_PAIRS)]
     finally:

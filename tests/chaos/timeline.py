@@ -23,10 +23,10 @@ from router.core.rollout import Spec
 from router.plugins import load_policies
 from router.settings import block_hash
 from router.store.codec import encode_pairs
-from router.store.redis import RedisStore
 from router.telemetry import logs
 from router.testing import ManualClock
 from tests.control.plant import FakeProber, order, route_named
+from tests.patience import patient_store
 
 ROUTE = "digits"
 BEGIN_S = 1_800_000_000.0
@@ -48,7 +48,7 @@ def live(line: Connection, url: str, boot: str) -> None:
 async def _live(line: Connection, url: str, boot: str) -> None:
     clock = ManualClock(BEGIN_S)
     loop = ControlLoop(
-        config=CONFIG, store=RedisStore(url, timeout_s=5.0), policies=load_policies(), prober=FakeProber(), boot=boot,
+        config=CONFIG, store=patient_store(url), policies=load_policies(), prober=FakeProber(), boot=boot,
         now_s=clock, monotonic=clock,
     )  # fmt: skip
     while True:
@@ -73,7 +73,7 @@ class Run:
         self._rates = rates
         self._dice = random.Random(8)
         self._counters: dict[CounterKey, int] = {}
-        self._store = RedisStore(url, timeout_s=5.0)
+        self._store = patient_store(url)
         self._spec = spec
         self._context = preloaded()
         self._boot = ""

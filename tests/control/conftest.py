@@ -8,12 +8,9 @@ import redis
 from router.core.config import TurnoutConfig
 from router.core.ports import Store
 from router.store.embedded import EmbeddedValkey
-from router.store.redis import RedisStore
 from router.testing import MemoryServer, MemoryStore
 from tests.control.plant import Plant, route_named
-
-PATIENT_S = 5.0
-"""How late a store may be here: these tests are about decisions, and a busy machine may take more than 0.25 s."""
+from tests.patience import patient_store
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +37,7 @@ async def plant(kind_of_store: str, request: pytest.FixtureRequest) -> AsyncIter
             admin.flushall()
 
     def new_store() -> Store:
-        made.append(RedisStore(url, timeout_s=PATIENT_S, connect_s=PATIENT_S) if url else MemoryStore(server))
+        made.append(patient_store(url) if url else MemoryStore(server))
         return made[-1]
 
     routes = {"digits": route_named("digits"), "opaque": route_named("opaque", mirror_safe=False)}

@@ -26,6 +26,7 @@ from tests.chaos.histories import faults
 from tests.control.interleaving import AT_ONCE, ROUTE, LossyRedisStore, Lost, Theatre
 from tests.control.plant import FakeProber, order, route_named
 from tests.e2e.conftest import figure
+from tests.patience import PATIENT_S
 
 __all__ = ["figure"]
 
@@ -180,7 +181,7 @@ async def test_cl7_laws_hold_on_a_real_server(valkey: str, figure: Callable[[str
     """Three at a time, as they come, on Valkey: operators, two controls, leaders that change, replies that are lost."""
     dice = random.Random(7)
     routes = {ROUTE: route_named(ROUTE)}
-    stores = [LossyRedisStore(valkey, timeout_s=5.0) for _ in range(4)]
+    stores = [LossyRedisStore(valkey, timeout_s=PATIENT_S) for _ in range(4)]
     await stores[0]._connections.ask("FLUSHALL")  # noqa: SLF001 - other tests of this package use the same server
     clock, policies = ManualClock(1_800_000_000.0), load_policies()
     loops = [

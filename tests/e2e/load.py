@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -153,6 +153,19 @@ async def ask_all(port: int, requests: Iterable[bytes], clients: int = 24) -> Se
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return [answers[number] for number in sorted(answers)]
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `work`, which never ends by itself, for the duration of the block; what it raised is raised at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not task.cancelled() and (error := task.exception()):
+            raise error
 
 
 async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:

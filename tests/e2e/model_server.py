@@ -134,3 +134,12 @@ def answer_of(label: int) -> bytes:
     output = {"name": "label", "shape": [1], "datatype": "INT64", "data": [label]}
     body = json.dumps({"model_name": "digits", "outputs": [output]}).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class FailingServer(ModelServer):
+    """Answers every request with 500."""
+
+    @property
+    def answer(self) -> bytes:
+        """The bytes of every answer."""
+        return b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"

@@ -19,12 +19,12 @@ from router.core.observations import Pair
 from router.core.ports import RecordBatch
 from router.store.codec import encode_pairs
 from router.store.embedded import EmbeddedValkey
-from router.store.redis import RedisStore
 from router.testing.samples import sample_pair
 from tests.e2e.harness import ROUTE, Admin, Turnout, Turnouts, config_for
-from tests.e2e.load import Load, eventually
+from tests.e2e.load import Load, beside, eventually
 from tests.e2e.model_server import ModelServer, Seen, answer_of
 from tests.e2e.wire import Answer, BrokenError, Line, fetch, request
+from tests.patience import patient_store
 
 DIGITS = 10
 DELAY_S = 0.3
@@ -72,14 +72,8 @@ class Labeller:
     @asynccontextmanager
     async def running(self) -> "AsyncIterator[Labeller]":
         """Send labels for the duration of the block."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with beside(self._run()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if not task.cancelled() and (error := task.exception()):
-                raise error
 
     async def _run(self) -> None:
         line = await Line.open(self.port)
@@ -186,7 +180,7 @@ def control_config(stable: ModelServer, candidate: ModelServer, url: str) -> dic
 
 async def written(url: str, rollout: str) -> list[dict[str, Any]]:
     """Write pairs as a gateway does, and return their labels."""
-    store = RedisStore(url, timeout_s=5.0)
+    store = patient_store(url)
     for sequence in range(PAIRS // 250):
         pairs = [_pair(rollout, number) for number in range(250 * sequence, 250 * (sequence + 1))]
         batch = RecordBatch(ROUTE, rollout, "g1", sequence + 1, len(pairs), encode_pairs(pairs), {})

@@ -12,22 +12,13 @@ from router.plugins import load_policies
 from router.store.codec import decode_decision
 from tests.e2e.harness import Admin, Turnouts, config_for
 from tests.e2e.load import Load, eventually
-from tests.e2e.model_server import ModelServer
+from tests.e2e.model_server import FailingServer, ModelServer
 
 ERRORS = {"metric": "error_rate", "max_increase": "5pp"}
 SHADOW = {"mirror": "100%", "bake": "1s", "min_pairs": 100}
 HALF = {"weight": "50%", "mirror": "10%", "bake": "1s", "min_requests": 100}
 PATIENT = {"consecutive": 1_000_000, "window": 1_000, "ratio": "100%", "fleet": "local"}
 """A breaker that leaves a failing candidate to the judge."""
-
-
-class FailingServer(ModelServer):
-    """Answers every request with 500."""
-
-    @property
-    def answer(self) -> bytes:
-        """The bytes of every answer."""
-        return b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"
 
 
 def asking(*steps: dict[str, object]) -> dict[str, object]:

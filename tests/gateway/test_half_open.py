@@ -14,10 +14,9 @@ from router.core.errors import StoreUnavailableError
 from router.core.ports import Notice
 from router.core.rollout import Phase, RolloutState, apply
 from router.gateway.following import Follower
-from router.store.embedded import find_binary
 from router.store.redis import RedisStore
 from tests.gateway.bench import started, until
-from tests.store.fleets import Node, free_ports, wait_until
+from tests.store.fleets import Node, one_server
 from tests.store.wires import Wire
 
 NOTICED_S = 3.0
@@ -29,12 +28,8 @@ GRACE_S = 1.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Node]:
     """A server that listens on a port."""
-    node = Node(find_binary(), tmp_path / "server", free_ports(1)[0], "--save", "")
-    try:
-        wait_until(lambda: node.ask("PING"), "the server answers")
+    with one_server(tmp_path / "server") as node:
         yield node
-    finally:
-        node.stop()
 
 
 class Listening(RedisStore):

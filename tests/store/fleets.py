@@ -16,8 +16,21 @@ from typing import Any
 
 import redis
 
+from router.store.embedded import find_binary
+
 READY_S = 20.0
 MASTER = "turnout"
+
+
+@contextmanager
+def one_server(directory: Path) -> Iterator["Node"]:
+    """Run one Valkey that listens on a port and keeps nothing on disk."""
+    node = Node(find_binary(), directory, free_ports(1)[0], "--save", "")
+    try:
+        wait_until(lambda: node.ask("PING"), "the server answers")
+        yield node
+    finally:
+        node.stop()
 
 
 def free_ports(number: int) -> list[int]:

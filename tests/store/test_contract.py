@@ -15,6 +15,7 @@ from router.store.redis import RedisStore
 from router.testing import STORE_CHECKS, ManualClock, MemoryServer, MemoryStore, check_store
 from router.testing.clients import MakeStore
 from router.testing.notice_checks import check_loss_is_noticed
+from tests.patience import patient_store
 
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
@@ -22,7 +23,7 @@ async def test_a_real_server_keeps_the_contract(
     shared_server: EmbeddedValkey, check: Callable[[MakeStore], Awaitable[None]]
 ) -> None:
     """RedisStore on the newest and the oldest server passes each check."""
-    await check(lambda: RedisStore(shared_server.url, timeout_s=5.0))
+    await check(lambda: patient_store(shared_server.url))
 
 
 @pytest.mark.parametrize("loss", [signal.SIGSTOP, signal.SIGKILL])
@@ -49,7 +50,7 @@ async def test_the_memory_store_keeps_the_contract() -> None:
 def test_the_contract_holds_under_uvloop(valkey: EmbeddedValkey) -> None:
     """The gateway's event loop is another one than the tests'."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(check_store(lambda: RedisStore(valkey.url, timeout_s=5.0)))
+        runner.run(check_store(lambda: patient_store(valkey.url)))
 
 
 async def test_the_memory_lease_runs_out_by_its_clock() -> None:

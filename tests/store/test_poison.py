@@ -14,6 +14,7 @@ from router.store import keys
 from router.store.embedded import EmbeddedValkey
 from router.store.redis import RedisStore
 from router.testing.samples import ROLLOUT, sample_batch, sample_decision, sample_heartbeat, sample_pair, sample_state
+from tests.patience import patient_store
 from tests.store.test_redis_store import KEEP_ALL, raw_client
 
 MIB = 2**20
@@ -28,7 +29,7 @@ LARGE = {
 @pytest.fixture
 async def store(server: EmbeddedValkey) -> AsyncIterator[RedisStore]:
     """A client with time enough for a machine on which a MiB takes a while."""
-    client = RedisStore(server.url, timeout_s=5.0)
+    client = patient_store(server.url)
     yield client
     await client.close()
 

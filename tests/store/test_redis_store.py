@@ -29,6 +29,7 @@ from router.testing.samples import (
     sample_pair,
     sample_state,
 )
+from tests.patience import patient_store
 
 KEEP_ALL = 2**30
 
@@ -179,7 +180,7 @@ async def answered_right(store: RedisStore, routes: list[str], number: int) -> b
 @pytest.mark.parametrize("cancels", [600, pytest.param(3_000, marks=pytest.mark.slow)])
 async def test_rd10_a_cancelled_call_never_mixes_up_replies(valkey: EmbeddedValkey, cancels: int) -> None:
     """RD10: after thousands of cancels at random moments every answer still belongs to its question."""
-    store = RedisStore(valkey.url, timeout_s=5.0, connect_s=5.0)  # no call shall fail by a busy machine
+    store = patient_store(valkey.url)
     chance = random.Random(20_261_122)
     routes = [f"route{number}" for number in range(1, 41)]
     for revision, route in enumerate(routes, start=1):
