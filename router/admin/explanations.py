@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from router.admin import schemas as s
 from router.admin.problems import legal_verbs
 from router.admin.services import Services
-from router.admin.views import exposure_view, judgement_view, time_of
+from router.admin.views import exposure_view, judgement_view
 from router.control.explanation import changes_of, limits_of, missing_of
 from router.control.ramp import Outlook
 from router.core.decisions import DecisionRecord, Judgement
 from router.core.rollout import RolloutState
+from router.core.timestamps import rfc3339
 
 LOOKED_AT = 500
 """Newest decisions among which changes of the shares are looked for: one read of the store, ten rollouts or more."""
@@ -60,7 +61,7 @@ def explanation_view(
 
 def _change_view(record: DecisionRecord) -> s.ChangeView:
     return s.ChangeView(
-        at=time_of(record.at_s),
+        at=rfc3339(record.at_s),
         revision=record.revision,
         kind=record.kind,
         actor=record.actor,

@@ -1,7 +1,6 @@
 """From core values to answers. Pure."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from router.admin import schemas as s
 from router.analysis.evidence import Evidence, counts_of
@@ -10,12 +9,8 @@ from router.control.replicas import Replica
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement
 from router.core.observations import Outcome, Pair
 from router.core.rollout import Exposure, RolloutState, Spec, Step
+from router.core.timestamps import rfc3339
 from router.core.traffic import Backend, Route, Variant
-
-
-def time_of(at_s: float) -> str:
-    """Return a wall-clock second as `2026-01-31T12:00:00.000000Z`."""
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def rollout_view(
@@ -48,7 +43,7 @@ def exposure_view(exposure: Exposure) -> s.ExposureView:
         id=exposure.id,
         weight_bp=exposure.weight_bp,
         mirror_bp=exposure.mirror_bp,
-        since=time_of(exposure.since_s),
+        since=rfc3339(exposure.since_s),
     )
 
 
@@ -144,7 +139,7 @@ def _gate_view(gate: GateResult) -> s.GateView:
 def decision_view(record: DecisionRecord) -> s.DecisionView:
     """Return one line of the ledger."""
     return s.DecisionView(
-        at=time_of(record.at_s),
+        at=rfc3339(record.at_s),
         route=record.route,
         rollout=record.rollout,
         revision=record.revision,
@@ -211,8 +206,8 @@ def _replica_view(replica: Replica) -> s.ReplicaView:
         host=replica.host,
         pid=replica.pid,
         revision=replica.revision,
-        applied_at=time_of(replica.applied_at_s) if replica.revision else None,
-        seen=time_of(replica.seen_at_s),
+        applied_at=rfc3339(replica.applied_at_s) if replica.revision else None,
+        seen=rfc3339(replica.seen_at_s),
     )
 
 

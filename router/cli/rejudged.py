@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from router.cli.replayed import iso
 from router.cli.show import Body, Line, clock, percent
 from router.control.rejudge import Point, Rejudged
 from router.core.decisions import Hold
+from router.core.timestamps import rfc3339
 from router.telemetry.logs import escape
 
 
@@ -46,7 +46,7 @@ def rejudge_body(rollout: str, found: Rejudged) -> Body:
 def _point_body(point: Point) -> Body:
     state, decided, judgement = point.moment.basis.state, point.moment.decided, point.judgement
     return {
-        "at": iso(point.moment.basis.now_s),
+        "at": rfc3339(point.moment.basis.now_s),
         "revision": state.revision,
         "step": state.step,
         "weight_bp": state.exposure.weight_bp,
@@ -106,4 +106,4 @@ def _style(point: Point) -> str:
 
 
 def _when(point: Point) -> str:
-    return clock(iso(point.moment.basis.now_s))
+    return clock(rfc3339(point.moment.basis.now_s))

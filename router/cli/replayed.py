@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from router.cli.show import Body, Line, clock
 from router.control.replay import Outcome, Replayed
+from router.core.timestamps import rfc3339
 from router.telemetry.logs import escape
 
 _STYLES = {Outcome.SAME: "green", Outcome.DIFFERS: "red", Outcome.NOT_REPLAYABLE: "yellow"}
@@ -15,7 +15,7 @@ def replay_lines(found: Sequence[Replayed]) -> Iterator[Line]:
     """Yield one line for each decision, under it each difference, and at the end how many there were of each."""
     for one in found:
         record, style = one.record, _STYLES[one.outcome]
-        at = clock(iso(record.at_s))
+        at = clock(rfc3339(record.at_s))
         why = f" ({escape(one.why)})" if one.why else ""
         said = f"{escape(record.kind)} by {escape(record.actor)}: {escape(record.reason)}"
         yield Line(f"{one.outcome:<14}  {at}  revision {record.revision}  {said}{why}", style)
@@ -32,7 +32,7 @@ def replay_body(one: Replayed) -> Body:
     """Return one decision's replay as an object."""
     record = one.record
     return {
-        "at": iso(record.at_s),
+        "at": rfc3339(record.at_s),
         "rollout": record.rollout,
         "revision": record.revision,
         "kind": record.kind,
@@ -42,8 +42,3 @@ def replay_body(one: Replayed) -> Body:
             {"where": place.where, "recorded": place.recorded, "replayed": place.replayed} for place in one.differences
         ],
     }
-
-
-def iso(at_s: float) -> str:
-    """Return a wall-clock second as the API writes it."""
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds")

@@ -5,12 +5,12 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import orjson
 
 from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.core.timestamps import rfc3339
 from router.core.traffic import KEY_CELLS, NO_KEY, Role
 from router.store import fields as f
 
@@ -79,7 +79,6 @@ def decode_pairs(raw: bytes) -> list[Pair]:
 
 def pair_to_json(pair: Pair) -> dict[str, object]:
     """Return the public Pair object of design.md section 8; `assigned_at` is UTC in RFC 3339 form."""
-    assigned_at = datetime.fromtimestamp(pair.assigned_at_s, UTC).isoformat(timespec="microseconds")
     return {
         "v": VERSION,
         "pair_id": pair.pair_id,
@@ -87,7 +86,7 @@ def pair_to_json(pair: Pair) -> dict[str, object]:
         "route": pair.route,
         "rollout": pair.rollout,
         "exposure": pair.exposure,
-        "assigned_at": assigned_at.replace("+00:00", "Z"),
+        "assigned_at": rfc3339(pair.assigned_at_s),
         "served": str(pair.served),
         "stable": _side_to_json(pair.stable),
         "candidate": _side_to_json(pair.candidate),
