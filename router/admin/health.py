@@ -78,7 +78,7 @@ class HealthEndpoints:
             "turnout_replicas": {("live",): float(live), ("silent",): float(known - live)},
             "turnout_feedback_total": {(result,): float(number) for result, number in feedback.results.items()},
             "turnout_feedback_waiting": {(): float(feedback.waiting)},
-            "turnout_feedback_delay_seconds": {(): feedback.delays},
+            "turnout_feedback_delay_seconds": feedback.delays.series,
             "turnout_dropped_total": {key: float(number) for key, number in feedback.drops.items()},
             "turnout_build_info": {self._build: 1.0},
         }

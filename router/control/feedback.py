@@ -9,7 +9,6 @@ for `wait_s` at most; it is lost if the process dies meanwhile, and may be sent 
 """
 
 import asyncio
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from router.core.ports import RecordStore
 from router.core.rollout import RolloutState
 from router.core.traffic import Route
 from router.telemetry import logs
-from router.telemetry.metrics import METRICS, HistogramValue
+from router.telemetry.metrics import Histogram
 
 TURN_S = 0.25
 """Time between two looks at the pair log. Chosen: half of what counters take to get to the store."""
@@ -40,8 +39,6 @@ WAITING = 20_000
 
 AT_ONCE = 250
 """Labels counted in one call of the store. Chosen: a millisecond or two in which it serves nobody else."""
-
-DELAY_BOUNDS_S = METRICS["turnout_feedback_delay_seconds"].bounds
 
 
 class FeedbackResult(StrEnum):
@@ -104,6 +101,8 @@ class Feedback:
     ) -> None:
         self.results: Counter[FeedbackResult] = Counter()
         """Final results only: a label that waits is counted when it is known what became of it."""
+        self.delays = Histogram("turnout_feedback_delay_seconds")
+        """How long after their requests the labels that were counted became known."""
         self.index = PairIndex(config.index_bytes)
         self._drops: Counter[tuple[str, str]] = Counter()
         self._store = store
@@ -111,8 +110,6 @@ class Feedback:
         self._routes = routes
         self._wait_s = config.wait_s
         self._monotonic = monotonic
-        self._delays = [0] * (len(DELAY_BOUNDS_S) + 1)
-        self._delays_s = 0.0
         self._cursors: dict[str, str] = {}
         self._read_until: dict[str, int] = {}
         """The revision of a Route's state at which its pairs had all been read."""
@@ -134,11 +131,6 @@ class Feedback:
     def drops(self) -> Mapping[tuple[str, str], int]:
         """What was given up to stay within a bound, by what and why."""
         return {**self._drops, ("indexed_pair", "index_full"): self.index.dropped}
-
-    @property
-    def delays(self) -> HistogramValue:
-        """How long after their requests the labels that were counted became known, by DELAY_BOUNDS_S."""
-        return HistogramValue(tuple(self._delays), self._delays_s)
 
     async def take(self, labels: Sequence[TrueLabel]) -> Mapping[FeedbackResult, int]:
         """Count what can be counted now and keep the rest waiting; return how many labels ended how.
@@ -201,15 +193,16 @@ class Feedback:
         """
         async with self._reading:
             states = await self._states.stored()
-            all_read = True
+            all_read, before = True, dict(self._cursors)
             for route, state in states.items():
                 if state.id and (state.active or self._read_until.get(route) != state.revision):
                     if await self._read_some(route):
                         self._read_until[route] = state.revision
                     else:
                         all_read = False
-            # Read anew: a rollout may have begun whose first pairs are in the index now.
-            return await self._states.stored(), all_read
+            if self._cursors != before:  # a rollout may have begun whose first pairs are in the index now
+                states = await self._states.stored()
+            return states, all_read
 
     async def _read_some(self, route: str) -> bool:
         """Read a Route's next pairs; return whether these were all."""
@@ -269,7 +262,6 @@ class Feedback:
                 for result, (_, delay_s) in zip(counted.results, some, strict=True):
                     found.results[_RESULTS[result]] += 1
                     if result is LabelResult.ACCEPTED:
-                        self._delays[bisect_left(DELAY_BOUNDS_S, delay_s)] += 1
-                        self._delays_s += max(delay_s, 0.0)
+                        self.delays.observe(max(delay_s, 0.0))
                     elif result is LabelResult.FULL:
                         self._drops["label", "labels_full"] += 1

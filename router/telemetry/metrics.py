@@ -203,9 +203,14 @@ class Histogram:
         self._sum += value
 
     @property
+    def value(self) -> HistogramValue:
+        """What was observed until now."""
+        return HistogramValue(tuple(self._counts), self._sum)
+
+    @property
     def series(self) -> dict[Labels, Value]:
         """What a Snapshot says of it."""
-        return {(): HistogramValue(tuple(self._counts), self._sum)}
+        return {(): self.value}
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:

@@ -95,7 +95,7 @@ async def test_a_label_that_is_faster_than_its_pair_waits_for_it(plant: Plant) -
     await feedback.turn()
     assert (feedback.waiting, feedback.results) == (1, Counter({FeedbackResult.ACCEPTED: 1}))
     assert await counted(plant, state) == {(state.exposure.id, "11"): 1}
-    assert sum(feedback.delays.counts) == 1
+    assert sum(feedback.delays.value.counts) == 1
 
 
 async def test_a_label_whose_pair_never_comes_is_unknown_after_a_while(plant: Plant) -> None:
