@@ -89,7 +89,7 @@ class RecordEndpoints:
         points: list[object] = [one for one in kept if one is not None]
         if chosen and chosen == state.id:
             states = services.control.states
-            now = states.basis(state, await states.evidence(state), services.now_s())
+            now = states.basis(state, await states.evidence(state), services.now_s(), states.ages(state))
             points.append(basis_to_json(now))
         return Response(orjson.dumps(points), media_type="application/json")
 

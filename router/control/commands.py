@@ -20,6 +20,7 @@ from router.control.preflight import (
 )
 from router.control.probe import Prober
 from router.control.states import States
+from router.core.basis import ages_of
 from router.core.decisions import (
     Actor,
     Advance,
@@ -294,7 +295,7 @@ class Commands:
             if isinstance(move.decision, Hold):
                 raise RefusedError(move.decision.reason, state)
             try:
-                basis = self._states.basis(bound, evidence, now_s)
+                basis = self._states.basis(bound, evidence, now_s, ages_of(judgement))
                 basis = replace(basis, proposals=tuple(wanted), outside=outside)
                 written = await self._states.write(state, move, basis)
             except StaleEpochError:

@@ -261,9 +261,9 @@ class ControlLoop:
         self.states.webhooks.gates.poll(state)
         outside = self._outside(state)
         if isinstance(guard(brief, state, self._proposal(state, brief, facts, now_s), now_s, outside), Hold):
-            await self._sample(
-                replace(self.states.basis(state, evidence, now_s), facts=facts, ages=ages_of(brief), outside=outside)
-            )
+            if self._looks.sample_due(state, now_s):
+                basis = self.states.basis(state, evidence, now_s, ages_of(brief))
+                await self._sample(replace(basis, facts=facts, outside=outside))
             return
         told = self.states.judgement(state, evidence)  # the ledger keeps every number and sentence
         proposal = self._proposal(state, told, facts, now_s)
@@ -272,15 +272,14 @@ class ControlLoop:
             outside = replace(outside, unconfirmed=self.states.webhooks.gates.ask(state, proposal))
             move = next_move(state, proposal, told, now_s, outside)
         if move.record is not None:
-            basis = self.states.basis(state, evidence, now_s)
+            basis = self.states.basis(state, evidence, now_s, ages_of(told))
             basis = replace(basis, proposals=(proposal,), facts=facts, outside=outside)
             await self.states.write(state, move, basis)
 
     async def _sample(self, basis: Basis) -> None:
-        """Keep the evidence of this moment now and then, for `rejudge`; never at the cost of a decision."""
-        if self._looks.sample_due(basis.state, basis.now_s):
-            with contextlib.suppress(StoreUnavailableError):
-                await self._store.add_sample(basis)
+        """Keep the evidence of one moment for `rejudge`; never at the cost of a decision."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self._store.add_sample(basis)
 
     def outlook(self, state: RolloutState, judgement: Judgement, heartbeats: Sequence[Heartbeat]) -> Outlook:
         """Return what control would make of this judgement now: what the loop does, in any control process.

@@ -14,7 +14,7 @@ from router.analysis.measures import Measure
 from router.control.judging import case_of, judgement_of
 from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
-from router.core.basis import Ages, Basis, ages_of
+from router.core.basis import Ages, Basis
 from router.core.decisions import Judgement, Outside
 from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
 from router.core.freeze import FreezeWindow, frozen
@@ -145,7 +145,7 @@ class States:
         self, state: RolloutState, evidence: Evidence, ratios: Sequence[Measure] | None = None, *, detail: bool = True
     ) -> Judgement:
         """Return what this evidence says; `ratios` and `detail` as `router.analysis.judge.judge` takes them."""
-        ages = self._ages(state)
+        ages = self.ages(state)
         return judgement_of(state, evidence, ratios, keyed=self._keyed(state), detail=detail, ages=ages)
 
     def ratios(self, state: RolloutState, evidence: Evidence) -> Sequence[Measure]:
@@ -153,7 +153,8 @@ class States:
         case = case_of(state, keyed=self._keyed(state))
         return () if case is None else measure_of_ratios(case, evidence)
 
-    def _ages(self, state: RolloutState) -> Ages | None:
+    def ages(self, state: RolloutState) -> Ages | None:
+        """Return how long it has lasted by the clocks that never jump, None where nobody measures."""
         return None if self._watches is None else self._watches.ages(state)
 
     def _keyed(self, state: RolloutState) -> bool:
@@ -178,21 +179,22 @@ class States:
         """Return what holds a Route back now beside its rollout and evidence, for `guard`."""
         return Outside(frozen=frozen(self.now_s(), self._freeze.get(route, ())))
 
-    def basis(self, state: RolloutState, evidence: Evidence | None, now_s: float) -> Basis:
-        """Return what a decision on this evidence follows from, as far as it is the same whoever proposes."""
+    def basis(self, state: RolloutState, evidence: Evidence | None, now_s: float, ages: Ages | None) -> Basis:
+        """Return what a decision on this evidence follows from, as far as it is the same whoever proposes.
+
+        `ages` are those that the judgement was made with.
+        """
         counters = None if evidence is None else evidence.counters
         if counters is not None and not state.active:  # then only the present exposure is counted, and nothing judged
             counters = {key: value for key, value in counters.items() if key.exposure == state.exposure.id}
-        return Basis(state, now_s, counters, self._keyed(state))
+        return Basis(state, now_s, counters, self._keyed(state), ages=ages)
 
     async def write(self, before: RolloutState, move: Move, basis: Basis) -> bool:
         """Replace `before` by what the move made of it; False when somebody else was first.
 
         Raises StoreUnavailableError (the write may have happened) and StaleEpochError.
         """
-        record = move.record
-        if record is not None:
-            record = replace(record, basis=replace(basis, ages=ages_of(record.judgement)))
+        record = None if move.record is None else replace(move.record, basis=basis)
         if not await self._store.compare_and_set(move.state, before.revision, record):
             return False
         self._remember((move.state,))

@@ -20,6 +20,7 @@ from router.testing.samples import sample_decision, sample_pair
 from tests.admin.desk import ROLLOUT, Desk, problem
 
 PAIRS = "/v1/routes/digits/pairs"
+TIMELINE = "/v1/routes/digits/timeline"
 
 
 def pair(number: int, *, same: bool | None = True, outcome: Outcome = Outcome.OK) -> Pair:
@@ -144,6 +145,19 @@ async def test_more_evidence_than_fits_one_answer_is_refused_with_what_would_fit
     assert "since evidence takes up to 8388608 bytes" in document["expected"]
     assert len(await desk.get(path, params={"evidence": "true", "limit": 2})) == 2
     assert len(await desk.get(path)) == 8
+
+
+async def test_the_timeline_is_the_samples_and_now_with_what_control_measured(desk: Desk) -> None:
+    """Oldest first; of another rollout only what was kept."""
+    started = await desk.start()
+    await desk.control.turn()
+    desk.clock.advance(90.0)
+    await desk.control.turn()
+    desk.clock.advance(5.0)
+    points = await desk.get(TIMELINE)
+    assert [point["ages"] for point in points] == [[0.0, 0.0], [90.0, 90.0], [95.0, 95.0]]
+    assert {point["state"]["id"] for point in points} == {started["id"]}
+    assert await desk.get(TIMELINE, params={"rollout": "other.1"}) == []
 
 
 async def test_a_route_without_rollout_has_no_evidence(desk: Desk) -> None:
