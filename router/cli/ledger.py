@@ -91,7 +91,7 @@ def rejudge(
 ) -> None:
     """Say what other gates would have done. They judge the recorded evidence at each decision, and in between."""
     from router.cli.rejudged import rejudge_body, rejudge_lines
-    from router.control.rejudge import Asked, Moment
+    from router.control.rejudge import Moment
     from router.control.rejudge import rejudge as judged_anew
     from router.plugins import load_policies
     from router.settings import load_gates
@@ -107,7 +107,7 @@ def rejudge(
     policies = load_policies()
     if missing := {one.basis.state.policy for one in moments if one.basis.state.active} - policies.keys():
         raise CommandError(f"policy {', '.join(sorted(missing))} is not installed here", "it says what comes next")
-    found = judged_anew(moments, Asked(asked.gates, asked.alpha, asked.beta), policies)
+    found = judged_anew(moments, asked, policies)
     if not found.points:
         raise CommandError(
             f"nothing to judge of rollout {chosen or '(none)'}", "no evidence of it is recorded", _EXPORT

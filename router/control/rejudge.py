@@ -15,19 +15,10 @@ from router.core.decisions import Advance, Decision, DecisionRecord, Hold, Judge
 from router.core.levels import Levels, levels_of, thresholds_of
 from router.core.observations import AFFINITY, CORRECT, DISTANCE, LABEL, LEVEL, CounterKey, latency_edge_ms
 from router.core.ports import RolloutPolicy
-from router.core.rollout import Exposure, GateSpec, RolloutState
+from router.core.rollout import Asked, Exposure, GateSpec, RolloutState
 from router.core.traffic import Role
 
 Counters = Mapping[CounterKey, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The gates of the question. `alpha` and `beta` None mean those of the rollout."""
-
-    gates: tuple[GateSpec, ...]
-    alpha: float | None = None
-    beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

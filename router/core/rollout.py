@@ -84,6 +84,15 @@ class GateSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Gates that a recorded rollout is asked about. `alpha` and `beta` None mean those of the rollout."""
+
+    gates: tuple[GateSpec, ...]
+    alpha: float | None = None
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerSpec:
     """When a replica takes the candidate's traffic away by itself, and what it proposes to the fleet."""
 

@@ -1,11 +1,10 @@
 """A file that holds gates alone: the question of `turnout rejudge`, in the words and units of a rollout block."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from router.core.rollout import GateSpec
+from router.core.rollout import Asked
 from router.settings import checks
 from router.settings.block import Block
 from router.settings.document import read_document
@@ -21,16 +20,7 @@ class GatesBlock(Block):
     beta: Probability | None = Field(None, description="Chance that a bad one is ever promoted.")
 
 
-@dataclass(frozen=True, slots=True)
-class GatesFile:
-    """The gates in fractions; `alpha` and `beta` None mean those of the rollout."""
-
-    gates: tuple[GateSpec, ...]
-    alpha: float | None
-    beta: float | None
-
-
-def load_gates(path: Path) -> GatesFile:
+def load_gates(path: Path) -> Asked:
     """Return the gates in the YAML file at `path`.
 
     Raises SettingsError with everything that is wrong, or plain ConfigError where the file cannot be read as YAML.
@@ -44,6 +34,6 @@ def load_gates(path: Path) -> GatesFile:
         whole = RolloutBlock(candidate="candidate", policy="canary", gates=block.gates)
         findings = list(checks.rollout_fits(whole, ()))
         if not findings:
-            return GatesFile(tuple(gate.value() for gate in block.gates), block.alpha, block.beta)
+            return Asked(tuple(gate.value() for gate in block.gates), block.alpha, block.beta)
     lines = [(document.line(finding.at), finding) for finding in findings]
     raise SettingsError(str(path), [(f"line {line}" if line else "", finding) for line, finding in lines])

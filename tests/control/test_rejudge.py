@@ -8,12 +8,12 @@ import pytest
 
 from router.analysis.evidence import Evidence
 from router.control.judging import judgement_of
-from router.control.rejudge import Asked, Moment, Rejudged, _relevelled, rejudge, untold_of
+from router.control.rejudge import Moment, Rejudged, _relevelled, rejudge, untold_of
 from router.core.basis import Basis, Facts
 from router.core.decisions import Hold, Promote, RollBack
 from router.core.errors import StoreUnavailableError
 from router.core.observations import CounterKey
-from router.core.rollout import GateSpec, Phase, RolloutState, Spec, Step
+from router.core.rollout import Asked, GateSpec, Phase, RolloutState, Spec, Step
 from router.store.basis_codec import decode_basis
 from router.testing import MemoryServer, MemoryStore
 from tests.analysis.cases import LATENCY_GATE, agreements, exposure, latencies, right, spread_ms
