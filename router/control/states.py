@@ -16,13 +16,14 @@ from router.control.watches import Watches
 from router.control.webhooks import Webhooks, no_webhooks
 from router.core.basis import Ages, Basis
 from router.core.decisions import Judgement, Outside
-from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
+from router.core.errors import StoreUnavailableError, UnreadableStateError
 from router.core.freeze import FreezeWindow, frozen
 from router.core.moves import Move
 from router.core.ports import Store
 from router.core.recovery import Restoration, restore
 from router.core.rollout import RolloutState, idle_state
 from router.core.traffic import Route
+from router.store.lost_states import give_back, read_readable
 from router.telemetry import logs
 
 TRIES = 3
@@ -89,15 +90,11 @@ class States:
                 self._remember(stored.values())
                 return stored
             for one in lost:
-                await self._give_back(one)
+                await give_back(self._store, one, self._log)
         raise StoreUnavailableError("the store loses states again and again; look at its log and its replicas")
 
     async def _look(self, routes: Sequence[str]) -> Mapping[str, RolloutState]:
-        why: Mapping[str, str] = {}
-        try:
-            states = await self._store.read_states(routes)
-        except UnreadableStateError as error:
-            states, why = error.states, error.why
+        states, why = await read_readable(self._store, routes)
         for route in routes:
             self.unreadable.pop(route, None)
         self.unreadable.update(why)
@@ -108,17 +105,6 @@ class States:
         if known is None or route in self.unreadable:
             return None
         return restore(known, stored, self.now_s())
-
-    async def _give_back(self, lost: Restoration) -> None:
-        try:
-            written = await self._store.compare_and_set(lost.state, lost.expected_revision, lost.record)
-        except StaleEpochError:  # somebody decides there already; what they wrote is read next
-            return
-        if written:
-            self._log.warning(
-                "the store had lost a state and has it back", route=lost.state.route, revision=lost.state.revision,
-                found=lost.expected_revision, phase=lost.state.phase.value,
-            )  # fmt: skip
 
     def _remember(self, states: Iterable[RolloutState]) -> None:
         """Keep the newest state of each Route; reads may overtake each other."""

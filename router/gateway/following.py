@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from router.core.errors import StaleEpochError, StoreUnavailableError, TurnoutError, UnreadableStateError
+from router.core.errors import StoreUnavailableError, TurnoutError
 from router.core.recovery import restore, resumes
+from router.store.addresses import shown
 from router.store.codec import decode_state, encode_state
+from router.store.lost_states import give_back, read_readable
 from router.telemetry import logs
 
 if TYPE_CHECKING:
@@ -54,9 +56,7 @@ def states_directory(store: "StoreConfig") -> Path:
     """
     if store.url is None:
         return Path(store.directory) / "states"
-    address = store.url.partition("?")[0]
-    scheme, _, rest = address.partition("://")
-    name = hashlib.blake2b(f"{scheme}://{rest.rpartition('@')[2]}".encode(), digest_size=4).hexdigest()
+    name = hashlib.blake2b(shown(store.url).encode(), digest_size=4).hexdigest()
     return Path(store.directory) / f"states-{name}"
 
 
@@ -134,7 +134,7 @@ class Follower:
             changed = [name for name in self._routes if revisions.get(name, 0) != self._revision(name)]
         if not changed:
             return
-        stored, why = await self._read(changed)
+        stored, why = await read_readable(self._store, changed)
         self._tell(changed, why)
         self.take(stored.values())
         for route in changed:
@@ -151,13 +151,6 @@ class Follower:
         known = self._newest.get(route)
         return known.revision if known is not None else 0
 
-    async def _read(self, routes: "Sequence[str]") -> "tuple[Mapping[str, RolloutState], Mapping[str, str]]":
-        """Return the stored states, and why others cannot be read: one bad state must not hide another's change."""
-        try:
-            return await self._store.read_states(routes), {}
-        except UnreadableStateError as error:
-            return error.states, error.why
-
     def _tell(self, routes: "Iterable[str]", why: "Mapping[str, str]") -> None:
         for route in routes:
             if self._changes.changed(route, why.get(route)) and route in why:
@@ -166,15 +159,8 @@ class Follower:
     async def _give_back(self, known: "RolloutState", stored: "RolloutState | None") -> None:
         """Write what the store has lost; whoever else writes first is heard of by the next look."""
         lost = restore(known, stored, self._now_s())
-        if lost is None:
-            return
-        with suppress(StaleEpochError):  # somebody decides there already, and this worker will follow
-            if await self._store.compare_and_set(lost.state, lost.expected_revision, lost.record):
-                self._log.warning(
-                    "the store had lost a state and has it back", route=known.route, revision=lost.state.revision,
-                    found=lost.expected_revision, phase=lost.state.phase.value,
-                )  # fmt: skip
-                self.take([lost.state])
+        if lost is not None and await give_back(self._store, lost, self._log):
+            self.take([lost.state])
 
     async def _poll(self) -> None:
         while True:
