@@ -58,6 +58,10 @@ class GatewayConfig:
     """How long the gateways serve on after the first signal, while readiness is off already."""
 
 
+STORE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+"""How `store.url` may begin."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
     """`url` None means the embedded Valkey; `directory` holds its data and the last good states."""

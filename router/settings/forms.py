@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
+from router.core.config import STORE_SCHEMES
 from router.core.traffic import AffinityKind, AffinitySource, Backend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -18,10 +19,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 _PATH = re.compile(r"/[!$&'()*+,;=:@%A-Za-z0-9._~/-]*")  # RFC 3986 section 3.3
 _TOKEN_HASH = re.compile(r"sha256:(?:[0-9a-f]{2})+:[0-9a-f]{64}")
 _SCHEMES = {"http": 80, "https": 443}
-_STORES = (
-    "redis://", "rediss://", "unix://",
-    "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://",
-)  # fmt: skip
+_STORES = tuple(f"{scheme}://" for scheme in STORE_SCHEMES)
 
 
 def name(text: str) -> str:

@@ -9,9 +9,8 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from redis.asyncio.connection import AbstractConnection, Connection, RedisSSLContext, SSLConnection, parse_url
 from redis.exceptions import RedisError
 
+from router.core.config import STORE_SCHEMES
 from router.core.errors import ConfigError
-
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 SENTINEL_PORT = 26_379
 CLUSTER_PORT = 6_379
@@ -67,8 +66,8 @@ def parse_address(url: str) -> StoreAddress:
     """Return what `url` says; raises ConfigError. The forms are in docs/store.md."""
     where = shown(url)
     base, _, kind = url.partition(":")[0].partition("+")
-    if url.partition(":")[0] not in SCHEMES:
-        raise ConfigError("store.url", where, f"one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+    if url.partition(":")[0] not in STORE_SCHEMES:
+        raise ConfigError("store.url", where, f"one of {', '.join(f'{scheme}://' for scheme in STORE_SCHEMES)}")
     if not kind:
         server = _server(url, where)
         return StoreAddress(StoreKind.SINGLE, where, server, (server,))

@@ -30,7 +30,7 @@ from router.store.retention import (
     decisions_kept,
 )
 from router.store.sentinel import SentinelConnections
-from router.store.skipping import Reading, Skipping
+from router.store.skipping import Reading, Record, Skipping
 from router.store.stored_states import decode_states
 from router.store.subscription import subscribe
 from router.telemetry import logs
@@ -165,34 +165,21 @@ class RedisStore:
 
     async def decisions(self, route: str, limit: int) -> list[DecisionRecord]:
         """Return the newest records, newest first; unreadable ones are skipped and logged."""
-        key, before = keys.decisions(route), b"+"
+        key = keys.decisions(route)
         skips = self._skipping.reading("decisions", key)
-        found: list[DecisionRecord] = []
-        while len(found) < limit:
-            count = min(limit - len(found), DECISIONS_AT_ONCE)
-            entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
-            records = (skips.read(codec.decode_decision, _field(entry, b"r")) for entry in entries)
-            found += [record for record in records if record is not None]
-            if len(entries) < count:
-                break
-            before = b"(" + entries[-1][0]
+
+        def read(entry: list[Any]) -> DecisionRecord | None:
+            return skips.read(codec.decode_decision, _field(entry, b"r"))
+
+        found = await self._newest(key, limit, DECISIONS_AT_ONCE, read)
         skips.done()
         return found
 
     async def bases(self, route: str, limit: int) -> Mapping[int, bytes]:
         """Return the newest `limit` packed bases by the revision of the decision that followed; older ones are gone."""
-        key, before = keys.bases(route), b"+"
         found: dict[int, bytes] = {}
-        while len(found) < limit:
-            count = min(limit - len(found), BASES_AT_ONCE)
-            entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
-            for entry in entries:
-                revision, packed = _field(entry, b"r"), _field(entry, b"p")
-                if revision is not None and packed is not None and revision.isdigit():
-                    found.setdefault(int(revision), packed)
-            if len(entries) < count:
-                break
-            before = b"(" + entries[-1][0]
+        for revision, packed in await self._newest(keys.bases(route), limit, BASES_AT_ONCE, _packed_basis):
+            found.setdefault(revision, packed)
         return found
 
     async def add_sample(self, basis: Basis) -> None:
@@ -365,6 +352,21 @@ class RedisStore:
         """Give the lease back if `holder` has it; the next holder gets a higher epoch."""
         await self._connections.ask("EVAL", scripts.RELEASE_LEASE, 1, keys.LEASE, holder)
 
+    async def _newest(
+        self, key: str, limit: int, at_once: int, read: Callable[[list[Any]], Record | None]
+    ) -> list[Record]:
+        """Return up to `limit` of what `read` makes of a stream's entries, newest first; where it is None, none."""
+        found: list[Record] = []
+        before = b"+"
+        while len(found) < limit:
+            count = min(limit - len(found), at_once)
+            entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
+            found += [record for entry in entries if (record := read(entry)) is not None]
+            if len(entries) < count:
+                break
+            before = b"(" + entries[-1][0]
+        return found
+
     async def _all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         return await self._connections.ask_all(commands) if commands else []
 
@@ -390,6 +392,12 @@ _LABEL_RESULTS: Mapping[int, LabelResult] = {
 def _counter_of(field: bytes) -> CounterKey:
     """Return the counter named by a hash field; raises ValueError."""
     return CounterKey.from_field(field.decode())
+
+
+def _packed_basis(entry: list[Any]) -> tuple[int, bytes] | None:
+    """Return a basis and the revision of its decision, None for a foreign entry."""
+    revision, packed = _field(entry, b"r"), _field(entry, b"p")
+    return None if revision is None or packed is None or not revision.isdigit() else (int(revision), packed)
 
 
 def _field(entry: list[Any], name: bytes) -> bytes | None:
