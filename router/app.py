@@ -57,9 +57,7 @@ def serve(config: "TurnoutConfig", announce: Announce, file: Path | None = None)
     from router.settings import webhook_secret
 
     check_bind(config)
-    webhook_secret(
-        config.webhooks, os.environ
-    )  # control reads it anew; here a missing one is told before anything runs
+    webhook_secret(config.webhooks, os.environ)  # control reads it anew: a missing one is told before anything runs
     store = None if config.store.url else _embedded(config)
     asyncio.run(_supervise(config, announce, with_control=True, store=store, file=file))
 

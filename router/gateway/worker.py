@@ -343,9 +343,10 @@ class Worker:
             (result.value,): sum(live.rescues.results[result] for live in self.table.lives.values())
             for result in Result
         }
-        for name in ("requests_total", "request_seconds", "in_flight", "pairs_total"):
-            found[f"turnout_{name}"] = {}
-        for name in ("weight_ratio", "mirror_ratio", "breaker_open"):
+        for name in (
+            "requests_total", "request_seconds", "in_flight", "pairs_total",
+            "weight_ratio", "mirror_ratio", "breaker_open",
+        ):  # fmt: skip
             found[f"turnout_{name}"] = {}
         for standing in self.table.standings.values():
             self._add_route(found, standing.live)
