@@ -109,13 +109,15 @@ async def test_after_its_rollout_a_label_is_late(desk: Desk, verb: str) -> None:
 
 
 async def test_an_id_of_two_routes_is_of_no_use(desk: Desk) -> None:
-    """A label cannot say whose answer it is about."""
+    """A label cannot say whose answer it is about, nor whether that rollout is over."""
     rollout = (await desk.start())["id"]
     block = {"candidate": "v2", "policy": "canary", "steps": [{"weight": "1%"}]}
     other = (await desk.client.post("/v1/routes/opaque/rollouts", json=block)).json()["id"]
     await write(desk, answered(rollout, 1), answered(rollout, 2))
     await write(desk, replace(answered(other, 1), route="opaque"))
     assert await send(desk, label(1), label(2)) == {"unusable": 1, "accepted": 1}
+    await desk.post("abort")
+    assert await send(desk, label(1), label(2)) == {"unusable": 1, "late": 1}
 
 
 async def test_the_metrics_tell_what_became_of_labels_and_how_late_they_were(desk: Desk) -> None:

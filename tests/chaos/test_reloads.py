@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -115,12 +116,21 @@ async def test_cf1_a_reload_of_a_bad_file_changes_nothing(
             await load.until_answered(100)
         assert (reloaded(serve), set(serve.workers())) == (0, old)
         admin = Admin(serve.port("admin"))
+    os.kill(min(old), signal.SIGKILL)
+
+    async def replaced() -> bool:
+        found = await admin.rollout()
+        routed = {one["pid"] for one in found["replicas"] if one["revision"] == found["revision"]}
+        return bool(routed - old)
+
+    await eventually(replaced, within_s=20.0)  # whoever takes a dead one's place lives by the file that was good
+    async with Load(serve.port("gateway"), clients=8).running() as after:
         await admin.post("/rollout/abort", reason="then it is not in use any more")
         await admin.until_routed(replicas=2)
         without_candidate(config)
         rewrite(serve, config)
         await until(lambda: reloaded(serve) == 1, within_s=20.0)
-    assert load.errors == []
+    assert (load.errors, after.errors) == ([], [])
 
 
 def refusals(serve: Turnout) -> list[str]:

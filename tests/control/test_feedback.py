@@ -16,7 +16,7 @@ from router.core.config import MIB, FeedbackConfig, TurnoutConfig
 from router.core.errors import StoreUnavailableError
 from router.core.labels import LabelCount
 from router.core.observations import BOTH, PAIR, Pair
-from router.core.ports import RecordBatch, Store
+from router.core.ports import PairPage, RecordBatch, Store
 from router.core.rollout import GateSpec, Phase, RolloutState, Spec, Step
 from router.core.traffic import NO_KEY, AffinityKind, AffinitySource, Role
 from router.store.codec import encode_pairs
@@ -96,6 +96,25 @@ async def test_a_label_that_is_faster_than_its_pair_waits_for_it(plant: Plant) -
     assert (feedback.waiting, feedback.results) == (1, Counter({FeedbackResult.ACCEPTED: 1}))
     assert await counted(plant, state) == {(state.exposure.id, "11"): 1}
     assert sum(feedback.delays.value.counts) == 1
+
+
+async def test_a_label_of_a_rollout_that_has_just_begun_is_not_late() -> None:
+    """It begins after the states were read, and its first pair is read along with the last ones before it."""
+    server = MemoryServer()
+    plant = Plant(lambda: MemoryStore(server), TurnoutConfig(routes={"digits": route_named("digits")}))
+    before = await begun(plant)
+
+    class Overtaken(MemoryStore):
+        """A store in which the next rollout begins while pairs are read."""
+
+        async def pairs_after(self, route: str, cursor: str) -> PairPage:
+            """Begin it, with one pair, and read."""
+            if (await plant.states.read("digits")).id == before.id:
+                await plant.commands.abort("digits", order())
+                await Gateway(plant.store).write(answered(await plant.commands.retry("digits", order()), 1))
+            return await super().pairs_after(route, cursor)
+
+    assert await taken(feedback_on(plant, Overtaken(server)), [said(1)]) == {"accepted": 1}
 
 
 async def test_a_label_whose_pair_never_comes_is_unknown_after_a_while(plant: Plant) -> None:

@@ -112,6 +112,10 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
     assert proposed(plant, state, facts=Facts(lagging=lagging)) == Hold(reason=lagging)
     beats[1] = replace(beats[1], applied={"digits": (state.revision, now_s)})
     assert lagging_of(state, replicas_of("digits", beats, live), beats) is None
+    ahead = [*beats[:1], replace(beats[1], applied={"digits": (state.revision + 1, now_s)})]
+    assert lagging_of(state, replicas_of("digits", ahead, live), ahead) == (
+        f"waits: the store has revision {state.revision}, yet replicas route b by {state.revision + 1}"
+    )
     beats[1] = replace(beats[1], config_digest="other")
     assert "same configuration" in str(lagging_of(state, replicas_of("digits", beats, live), beats))
 

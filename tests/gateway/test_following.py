@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -250,6 +251,19 @@ async def test_rd5_an_emptied_store_gets_back_what_is_routed_by(bench: Bench) ->
         while await stored(gateway) is None:  # noqa: ASYNC110 - a poll
             await asyncio.sleep(0.005)
     assert (await stored(gateway), gateway.revision()) == (state, state.revision)
+
+
+async def test_rd5_what_a_worker_gives_back_it_routes_by_at_once() -> None:
+    """The store came back older and was rolled back there: the worker does not wait for its own notice of that."""
+    store, adopted = MemoryStore(MemoryServer()), list[RolloutState]()
+    rolled_back = apply(at(started(0), 3), RollBack(reason="enough"), 1.0)
+    assert await store.compare_and_set(rolled_back, 0, None)
+    follower = Follower(store, ["r"], adopted.append, Mock(), lambda: 2.0)
+    known = at(started(0), 7, 0, 10_000)
+    follower.take([known])
+    await follower.refresh()
+    assert [(one.revision, one.phase) for one in adopted] == [(7, Phase.PROGRESSING), (8, Phase.ROLLED_BACK)]
+    assert (await store.read_states(["r"]))["r"] == adopted[-1]
 
 
 async def test_rd5_a_start_gives_an_emptied_store_what_is_on_disk(bench: Bench) -> None:
