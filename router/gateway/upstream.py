@@ -339,15 +339,19 @@ class Pool:
         else:
             self._start(connection, call)
 
-    def _not_connected(self, call: Call, why: str) -> None:
+    def _release(self) -> None:
+        """A call is over: there is room for one more."""
         self.in_flight -= 1
+
+    def _not_connected(self, call: Call, why: str) -> None:
+        self._release()
         if not call.abandoned:
             call.on_failed(Outcome.CONNECT_FAILED, why)
 
     def idle(self, connection: UpstreamConnection) -> None:
         """Take back a connection that can be used again."""
         self._busy.discard(connection)
-        self.in_flight -= 1
+        self._release()
         connection.idle_since = self._loop.time()
         self._idle[connection.backend][connection] = None
 
@@ -355,7 +359,7 @@ class Pool:
         """Take note that a connection is gone; safe to call again."""
         if connection in self._busy:
             self._busy.discard(connection)
-            self.in_flight -= 1
+            self._release()
         else:
             self._idle[connection.backend].pop(connection, None)
 

@@ -150,6 +150,9 @@ class Upstream:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = Visit(self, reader, writer)
         self.visits.append(visit)
+        if not self._server.is_serving():
+            writer.transport.abort()
+            return
         task = asyncio.ensure_future(self._serve(visit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -172,6 +175,8 @@ class Upstream:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for visit in self.visits:
+            visit.writer.transport.abort()  # a script that was cancelled before its first step has closed nothing
 
 
 # -- scripts ----------------------------------------------------------------------------------------------------------
