@@ -45,10 +45,20 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """The files, in PEM, by which clients of the gateway know it; `client_ca`: whose certificates clients must have."""
+
+    cert: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """The data plane of this machine."""
 
     listen: Listener = Listener("127.0.0.1", 8080)
+    tls: ListenerTls | None = None
     workers: int = 1
     limits: Limits = Limits()
     trusted_proxies: tuple[str, ...] = ()

@@ -76,7 +76,7 @@ class ClientConnection(asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         self._peer = str(peername[0]) if isinstance(peername, tuple) else "unknown"
         self._trusted = worker.trusts(self._peer)
-        self._forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\n" % self._peer.encode()
+        self._forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (self._peer.encode(), worker.scheme)
         if not worker.admit(self):
             self._refuse_now(heads.Refusal(503, "this gateway has as many connections as it may (limits.connections)"))
             return
@@ -256,7 +256,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._trusted:
             return b"%bx-forwarded-host: %b\r\n" % (self._forwarded, head.host)
         chain = b", ".join([*head.forwarded_for, self._peer.encode()])
-        proto = head.forwarded_proto or b"http"
+        proto = head.forwarded_proto or self._worker.scheme
         host = head.forwarded_host or head.host
         return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n" % (chain, proto, host)
 
@@ -422,6 +422,9 @@ class ClientConnection(asyncio.Protocol):
             unread = self._transport.get_write_buffer_size()
             self._read_within(self._limits.write_stall_s if unread else LINGER_S)
             self._arm()
+            if not self._transport.can_write_eof():  # TLS: its own ending reads on for a while, too
+                self._transport.close()
+                return
             self._transport.write_eof()
             if self._paused:
                 self._paused = 0

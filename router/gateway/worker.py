@@ -18,6 +18,7 @@ from router.core.ports import Heartbeat
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.following import Follower, Snapshots, states_directory
+from router.gateway.listener_tls import CLOSE_S, listener_context
 from router.gateway.mirror import expire_copies
 from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
@@ -62,6 +63,7 @@ class Worker:
     ) -> None:
         self.limits = config.gateway.limits
         self.response_headers = config.gateway.response_headers
+        self.scheme = b"https" if config.gateway.tls else b"http"
         self.boot_bytes = boot.encode()
         self.draining = False
         self.kept_bytes = 0
@@ -120,13 +122,26 @@ class Worker:
                 known = list(self._config.routes[name].variants)
                 raise ConfigError(f"routes.{name}.variants", known, f"also {missing}, which has traffic now")
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
-        self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
+        self._server = await self._listen(listener)
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
         recording = (self.recorder.run(), self.recorder.firsts.run())
         for work in (self._follower.run(), self._trips.run(), *recording, self._beat()):
             self._spawn(work)
+
+    async def _listen(self, listener: "socket.socket") -> asyncio.Server:
+        tls = self._config.gateway.tls
+        if tls is None:
+            return await self._loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
+        return await self._loop.create_server(
+            lambda: ClientConnection(self),
+            sock=listener,
+            backlog=4096,
+            ssl=listener_context(tls),
+            ssl_handshake_timeout=self.limits.header_deadline_s,
+            ssl_shutdown_timeout=CLOSE_S,
+        )
 
     def _live(self, name: str) -> LiveRoute:
         route = self._config.routes[name]

@@ -11,7 +11,7 @@ from router.core.freeze import FreezeWindow
 from router.core.ports import Comparator, ModelAdapter, RolloutPolicy
 from router.core.rollout import Spec
 from router.core.traffic import Route
-from router.settings import checks
+from router.settings import checks, tls_files
 from router.settings.checks import Known
 from router.settings.document import Document, read_document
 from router.settings.environment import read_environment, variable_of
@@ -41,7 +41,7 @@ def load(
     environment, findings = read_environment(environ, Settings.model_fields)
     settings, broken, found = _validated(environment, document.data)
     findings += found
-    findings += _server_checks(settings, broken)
+    findings += _server_checks(settings, broken, beside)
     if "routes" not in broken:
         findings += checks.webhooks_fit(settings.webhooks, settings.routes)
     findings += _route_checks(document.data.get("routes"), settings.routes, known, beside)
@@ -89,7 +89,7 @@ def _validated(
     return merged(outside, sound), blocks | ({"routes"} if routes else set()), findings
 
 
-def _server_checks(settings: Settings, broken: frozenset[str]) -> Iterator[Finding]:
+def _server_checks(settings: Settings, broken: frozenset[str], beside: Path) -> Iterator[Finding]:
     """Yield what does not fit together outside the routes."""
     listeners = {
         name: Listener(block.host, block.port)
@@ -99,6 +99,8 @@ def _server_checks(settings: Settings, broken: frozenset[str]) -> Iterator[Findi
     tokens = settings.auth.value()
     yield from checks.listeners_differ(listeners)
     yield from checks.tokens_differ(tokens)
+    if settings.gateway.tls is not None:
+        yield from tls_files.usable(settings.gateway.tls.value(beside), ("gateway", "tls"))
     if "admin" in listeners and "auth" not in broken:
         yield from checks.admin_is_closed(listeners["admin"], tokens)
     if not settings.routes and "routes" not in broken:
@@ -140,7 +142,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
         routes=_routes(settings, known, beside),
         rollouts=_rollouts(settings),
         freeze=_freeze(settings),
-        gateway=settings.gateway.value(),
+        gateway=settings.gateway.value(beside),
         ops=Listener(settings.ops.host, settings.ops.port),
         admin=Listener(settings.admin.host, settings.admin.port),
         store=settings.store.value(beside),

@@ -10,6 +10,7 @@ from router.core.config import (
     GatewayConfig,
     Limits,
     Listener,
+    ListenerTls,
     LogConfig,
     PairsConfig,
     RecorderConfig,
@@ -55,12 +56,26 @@ class LimitsBlock(Block):
         )
 
 
+class ListenerTlsBlock(Block):
+    """TLS 1.2 and 1.3 towards clients; files in PEM, relative to this file. A reload reads the files anew."""
+
+    cert: str = Field(description="Our certificate, then those between it and the authority.")
+    key: str = Field(description="The key of `cert`, without a password.")
+    client_ca: str | None = Field(None, description="Authorities of which each client must show a certificate.")
+
+    def value(self, beside: Path) -> ListenerTls:
+        """Return the files with absolute paths."""
+        client_ca = None if self.client_ca is None else str(beside / self.client_ca)
+        return ListenerTls(str(beside / self.cert), str(beside / self.key), client_ca)
+
+
 class GatewayBlock(Block):
     """The data plane of this machine: where clients send their requests."""
 
     host: Host = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=256, description="Worker processes.")
+    tls: ListenerTlsBlock | None = Field(None, description="Unset: plain HTTP.")
     limits: LimitsBlock = Field(default_factory=LimitsBlock)
     trusted_proxies: list[Network] = Field(
         [], description="Networks whose X-Forwarded-* fields are believed, as addresses or in CIDR form."
@@ -72,10 +87,11 @@ class GatewayBlock(Block):
         "0s", "How long to serve on after SIGTERM with readiness off, so that a load balancer looks elsewhere first."
     )
 
-    def value(self) -> GatewayConfig:
-        """Return the gateway's part of the configuration."""
+    def value(self, beside: Path) -> GatewayConfig:
+        """Return the gateway's part of the configuration, with absolute paths."""
         return GatewayConfig(
             listen=Listener(self.host, self.port),
+            tls=self.tls.value(beside) if self.tls else None,
             workers=self.workers,
             limits=self.limits.value(),
             trusted_proxies=tuple(self.trusted_proxies),

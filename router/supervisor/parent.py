@@ -101,7 +101,8 @@ class Supervisor:
             Keeper(f"gateway-{slot}", self._plan.worker, listener, self._settings_for(slot), self._reloads.ask)
             for slot, listener in enumerate(gateways)
         ]
-        lines = [f"gateway    {url_of(gateways[0])}    send predictions here"]
+        scheme = "https" if config.gateway.tls else "http"
+        lines = [f"gateway    {url_of(gateways[0], scheme)}    send predictions here"]
         if self._plan.control:
             (admin,) = open_listeners(config.admin, 1, "admin")
             self._listeners.append(admin)

@@ -7,6 +7,7 @@ and with clients and upstreams gone the worker holds nothing any more.
 import asyncio
 import gc
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -217,9 +218,11 @@ class Bench:
         self.gateways.append(made)
         return made
 
-    async def client(self, gateway: Gateway | None = None, *, receive_bytes: int | None = None) -> Client:
+    async def client(
+        self, gateway: Gateway | None = None, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> Client:
         """Return a connection to a gateway, the first one unless told otherwise."""
-        client = await Client.open((gateway or self.gateways[0]).port, receive_bytes)
+        client = await Client.open((gateway or self.gateways[0]).port, receive_bytes, tls)
         self.clients.append(client)
         return client
 

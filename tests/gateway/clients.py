@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from dataclasses import dataclass
 
 import h11
@@ -43,7 +44,7 @@ class Client:
         self._rest = b""
 
     @classmethod
-    async def open(cls, port: int, receive_bytes: int | None = None) -> "Client":
+    async def open(cls, port: int, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None) -> "Client":
         """Connect; with `receive_bytes` through a socket that takes about so much before it is read."""
         peer = socket.socket()
         peer.setblocking(False)  # noqa: FBT003 - the socket's own signature
@@ -51,7 +52,8 @@ class Client:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))
         limit = READ_BYTES if receive_bytes is None else receive_bytes
-        return cls(*await asyncio.open_connection(sock=peer, limit=limit))
+        name = "localhost" if tls else None
+        return cls(*await asyncio.open_connection(sock=peer, limit=limit, ssl=tls, server_hostname=name))
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are; returns when the transport has room again."""

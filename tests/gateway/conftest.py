@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import uvloop
 from tests.e2e.conftest import figure
 from tests.gateway.bench import Bench
 
-__all__ = ["bench", "figure", "full_port", "pytest_asyncio_loop_factories", "small_heap"]
+__all__ = ["authority", "bench", "figure", "full_port", "pytest_asyncio_loop_factories", "small_heap"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -50,3 +51,25 @@ async def full_port() -> AsyncIterator[int]:
             one.setblocking(False)  # noqa: FBT003 - the socket's own signature
             one.connect_ex(("127.0.0.1", port))
         yield port
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with an authority (`ca.pem`) and certificates of it for `localhost`, `other.test`, `me`."""
+    directory = tmp_path_factory.mktemp("authority")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for authority in ("ca", "stranger"):
+        openssl("req", "-x509", *key, "-days", "2", "-subj", f"/CN={authority}", "-keyout", f"{authority}.key",
+                "-out", f"{authority}.pem", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    for name, alternative in (
+        ("localhost", "DNS:localhost,IP:127.0.0.1"), ("other", "DNS:other.test"), ("me", "DNS:me"),
+    ):  # fmt: skip
+        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        (directory / f"{name}.ext").write_text(f"subjectAltName={alternative}\nauthorityKeyIdentifier=keyid\n")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", "1", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
+    return directory

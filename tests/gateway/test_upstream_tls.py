@@ -1,7 +1,6 @@
 """TLS to variants: certificates are checked, and a variant that cannot prove itself gets no request."""
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,28 +8,6 @@ import pytest
 from router.core.traffic import Backend, TlsSpec, Variant
 from tests.gateway.bench import Bench, route_of, started
 from tests.gateway.upstreams import Script, Upstream, Visit, echo
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with an authority (`ca.pem`) and certificates of it for `localhost`, `other.test`, `me`."""
-    directory = tmp_path_factory.mktemp("authority")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    for authority in ("ca", "stranger"):
-        openssl("req", "-x509", *key, "-days", "2", "-subj", f"/CN={authority}", "-keyout", f"{authority}.key",
-                "-out", f"{authority}.pem", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    for name, alternative in (
-        ("localhost", "DNS:localhost,IP:127.0.0.1"), ("other", "DNS:other.test"), ("me", "DNS:me"),
-    ):  # fmt: skip
-        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (directory / f"{name}.ext").write_text(f"subjectAltName={alternative}\nauthorityKeyIdentifier=keyid\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "1", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
-    return directory
 
 
 async def secure(

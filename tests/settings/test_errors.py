@@ -174,8 +174,8 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
         ("webhooks: {interval: 500ms}", "webhooks: got a block of fields, expected an `interval` of at least 1s"),
         ("tracing: {}", "tracing: got a block of fields, expected nothing: this block is not available yet"),
         (
-            "gateway: {tls: {cert: x}}",
-            "gateway.tls: got a block of fields, expected nothing: this block is not available yet",
+            "admin: {tls: {cert: x}}",
+            "admin.tls: got a block of fields, expected nothing: this block is not available yet",
         ),
         ("pairs: {payloads: true}", "pairs.payloads: got True, expected nothing: payloads are not available yet"),
         ("pairs: {redact: [name]}", "pairs.redact: got a list, expected nothing: payloads are not available yet"),
