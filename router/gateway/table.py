@@ -27,9 +27,9 @@ from router.core.traffic import (
 )
 from router.gateway import heads
 from router.gateway.breaker import Breaker, Trip
+from router.gateway.pool import Pool
 from router.gateway.rescue import Rescues
 from router.gateway.tally import Tally, VariantCounts
-from router.gateway.upstream import Pool
 
 if TYPE_CHECKING:
     import asyncio
