@@ -64,6 +64,8 @@ class GatewayConfig:
     trusted_proxies: tuple[str, ...] = ()
     response_headers: bool = True
     """Whether answers carry x-turnout-variant and x-turnout-rescued."""
+    dns_refresh_s: float = 5.0
+    """How often the host names of backends are looked up."""
     drain_delay_s: float = 0.0
     """How long the gateways serve on after the first signal, while readiness is off already."""
 

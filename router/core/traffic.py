@@ -109,6 +109,28 @@ class TlsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EjectionSpec:
+    """When one of several backends is left out: after so many failures of live requests in a row; 0 means never.
+
+    It is left out for `base_s`, longer when it happens again, and never more than `max_share_bp` of a Variant's.
+    """
+
+    consecutive: int = 5
+    base_s: float = 30.0
+    max_share_bp: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """How often each worker asks each backend for its health page, and how many answers alike change its mind."""
+
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+    fall: int = 3
+    rise: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One version of the model under a Route.
 
@@ -125,6 +147,8 @@ class Variant:
     host: str | None = None
     tls: TlsSpec = TlsSpec()
     max_in_flight: int = 1_000
+    ejection: EjectionSpec = EjectionSpec()
+    probe: ProbeSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

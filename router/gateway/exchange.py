@@ -393,17 +393,17 @@ class Exchange:
         if self._ended or not self.begun:
             self._ended = True
             return
-        self._let_go()
+        self._let_go(Outcome.CANCELLED)
         self._keep_alive = False
         self._end(Outcome.CANCELLED)
 
-    def _let_go(self) -> None:
+    def _let_go(self, outcome: Outcome) -> None:
         self.abandoned = True
         if self._rescue is not None:
             self._rescue.abandoned = True
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.abandon()
+            connection.abandon(timed_out=outcome is Outcome.TIMEOUT)
 
     def _end_by_us(self, outcome: Outcome, status: int, detail: str) -> None:
         """End without a complete answer: by one of our own or, where one has begun, by cutting it visibly short."""
@@ -412,7 +412,7 @@ class Exchange:
         if not self.begun:
             self.refuse(status, detail)
             return
-        self._let_go()
+        self._let_go(outcome)
         if self._rescue is not None:
             detail = f"{detail}; before that {self._rescue.name} failed ({self._rescue.failed})"
         if self._answer_started:
@@ -513,7 +513,7 @@ class Exchange:
 
     def _begin_rescue(self, failed: Outcome) -> None:
         """Book the candidate's failure, and send stable its own form of as much of the request as has come in."""
-        self._let_go()
+        self._let_go(failed)
         self._rescuable = False
         self._rescue = Rescue(self, self.variant.variant.name, failed)
         self._book(failed)

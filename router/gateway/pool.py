@@ -1,42 +1,68 @@
 """The pool that a variant's connections live in, one for live requests and one for copies.
 
-All state changes of a pool are synchronous; the only wait is the connect itself.
+All state changes of a pool are synchronous; the only wait is the connect itself. A connect that failed is tried again
+at another backend, since nothing was sent; from the first byte on a request stays where it is.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.observations import Outcome
-from router.gateway.upstream import Call, UpstreamConnection, tls_context
+from router.gateway.upstream import Call, UpstreamConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import ssl
 
-    from router.core.traffic import Backend, Variant
+    from router.gateway.endpoints import Endpoint, Endpoints
 
 IDLE_S = 4.0
 """How long an unused connection is kept: below the 5 s of uvicorn and many model servers (reliability.md, DP6)."""
 
+RETRY_COST = 6
+"""Requests for each of which a sixth of a retry is saved up: with RETRIES_SAVED below the 1.2 attempts of OV7."""
+
+RETRIES_SAVED = 16
+"""Most retries that are saved up. Chosen: three backends may die at once, each seen after 5 failures."""
+
+
+class Dialing(NamedTuple):
+    """How connections of a variant are made: within which time, and by which TLS settings where a backend has TLS."""
+
+    connect_s: float
+    tls: "ssl.SSLContext | None" = None
+
 
 class Pool:
-    """Connections to the backends of one variant, for one purpose (live or copies), and the bound on calls in flight.
+    """Connections to the endpoints of one variant, for one purpose, and the bound on calls in flight.
 
-    Backends take turns. `in_flight` never exceeds `limit`; a call that does not fit is refused at once. A call counts
-    from `acquire` until its connection is given back, also when nobody waits for it any more.
+    Endpoints take turns. `in_flight` never exceeds `limit`; a call that does not fit is refused at once. A call counts
+    from `acquire` until its connection is given back, also when nobody waits for it any more. `live` says that what
+    happens here decides which endpoints serve.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, variant: "Variant", connect_s: float, limit: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoints: "Endpoints",
+        dialing: Dialing,
+        limit: int,
+        *,
+        live: bool,
+    ) -> None:
         self.in_flight = 0
         self.limit = limit
+        self.retries = 0
+        """Connects that were made because another one had failed."""
         self._loop = loop
-        self._backends = variant.backends
-        self._connect_s = connect_s
+        self._endpoints = endpoints
+        self._dialing = dialing
+        self._live = live
         self._turn = 0
+        self._saved = RETRIES_SAVED * RETRY_COST
         # Unused connections, the longest unused first; dicts serve as ordered sets.
-        self._idle: dict[Backend, dict[UpstreamConnection, None]] = {backend: {} for backend in variant.backends}
+        self._idle: dict[Endpoint, dict[UpstreamConnection, None]] = {}
         self._busy: set[UpstreamConnection] = set()
         self._connects: set[asyncio.Task[None]] = set()
-        self._tls = tls_context(variant.tls) if any(backend.tls for backend in variant.backends) else None
 
     def __repr__(self) -> str:
         idle = sum(map(len, self._idle.values()))
@@ -52,82 +78,170 @@ class Pool:
         if self.in_flight >= self.limit:
             return False
         self.in_flight += 1
-        turn = self._turn
-        self._turn = turn + 1 if turn + 1 < len(self._backends) else 0
-        backend = self._backends[turn]
-        spare = self._idle[backend]
-        while spare:
-            connection, _ = spare.popitem()
-            if connection.usable and self._loop.time() - connection.idle_since < IDLE_S:
-                self._start(connection, call)
-                return True
-            connection.close_idle()
-        task = self._loop.create_task(self._connect(backend, call))
+        self._saved += 1
+        endpoint = self._next()
+        if endpoint is None:
+            self._loop.call_soon(self._not_connected, call, "no address of it was found yet")
+            return True
+        connection = self._spare(endpoint)
+        if connection is not None:
+            self._start(connection, call)
+            return True
+        task = self._loop.create_task(self._connect(endpoint, call))
         self._connects.add(task)
         task.add_done_callback(self._connects.discard)
         return True
+
+    def _next(self) -> "Endpoint | None":
+        """Return whose turn it is."""
+        endpoints = self._endpoints
+        trial = endpoints.trial
+        if trial is not None and self._live:
+            endpoints.begin_trial(trial, self._loop.time())
+            return trial
+        serving = endpoints.serving
+        turn = self._turn
+        if turn >= len(serving):
+            turn = 0
+            if not serving:
+                return None
+        self._turn = turn + 1
+        return serving[turn]
+
+    def _spare(self, endpoint: "Endpoint") -> UpstreamConnection | None:
+        """Return an unused connection to `endpoint` that can be used."""
+        spare = self._idle.get(endpoint)
+        while spare:
+            connection, _ = spare.popitem()
+            if connection.usable and self._loop.time() - connection.idle_since < IDLE_S:
+                return connection
+            connection.close_idle()
+        return None
 
     def _start(self, connection: UpstreamConnection, call: Call) -> None:
         self._busy.add(connection)
         connection.take(call)
         call.on_connected(connection)
 
-    async def _connect(self, backend: "Backend", call: Call) -> None:
-        try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self, backend),
-                    backend.host,
-                    backend.port,
-                    ssl=self._tls if backend.tls else None,
-                    server_hostname=backend.host if backend.tls else None,
-                )
-        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
-            self._not_connected(call, str(error) or f"no connection within {self._connect_s:g} s")
-            return
-        if not connection.usable:
-            self._not_connected(call, "the backend closed the connection before it was used")
-        elif call.abandoned:
+    # -- connecting -------------------------------------------------------------------------------------------------
+
+    async def _connect(self, endpoint: "Endpoint", call: Call) -> None:
+        """Connect to `endpoint`, or to others in turn while it fails, somebody waits, and retries are saved up."""
+        tried = [endpoint]
+        connection = await self._open(endpoint)
+        while isinstance(connection, str):
+            other = None if call.abandoned else self._another(tried)
+            if other is None:
+                self._not_connected(call, connection)
+                return
+            tried.append(other)
+            connection = self._spare(other) or await self._open(other)
+        if call.abandoned:
             self._busy.add(connection)
             self.idle(connection)
         else:
             self._start(connection, call)
 
-    def _release(self) -> None:
-        """A call is over: there is room for one more."""
-        self.in_flight -= 1
+    def _another(self, tried: "list[Endpoint]") -> "Endpoint | None":
+        """Return one that serves and was not tried, while retries are saved up."""
+        self._saved = min(self._saved, RETRIES_SAVED * RETRY_COST)
+        if self._saved < RETRY_COST:
+            return None
+        for _ in self._endpoints.serving:
+            other = self._next()
+            if other is not None and other not in tried:
+                self._saved -= RETRY_COST
+                self.retries += 1
+                return other
+        return None
+
+    async def _open(self, endpoint: "Endpoint") -> UpstreamConnection | str:
+        """Return a new connection, or why there is none."""
+        try:
+            connection = await self._dial(endpoint)
+        except (OSError, ValueError) as error:
+            why = str(error) or f"no connection within {self._dialing.connect_s:g} s"
+        else:
+            if connection.usable:
+                return connection
+            why = "the backend closed the connection before it was used"
+        self._endpoints.doubted.add(endpoint.backend.host)
+        self.failed(endpoint)
+        return why
+
+    async def _dial(self, endpoint: "Endpoint") -> UpstreamConnection:
+        """Connect to the first of the endpoint's addresses that can be reached; each has its part of the time."""
+        backend, addresses = endpoint.backend, endpoint.addresses
+        for address in addresses:
+            try:
+                async with asyncio.timeout(self._dialing.connect_s / len(addresses)):
+                    _, connection = await self._loop.create_connection(
+                        lambda: UpstreamConnection(self, endpoint),
+                        address,
+                        backend.port,
+                        ssl=self._dialing.tls if backend.tls else None,
+                        server_hostname=backend.host if backend.tls else None,
+                    )
+            except OSError:
+                if address == addresses[-1]:
+                    raise
+            else:
+                if address != addresses[0]:
+                    endpoint.prefer(address)
+                return connection
+        raise OSError("no address")
 
     def _not_connected(self, call: Call, why: str) -> None:
         self._release()
         if not call.abandoned:
             call.on_failed(Outcome.CONNECT_FAILED, why)
 
+    # -- what connections tell --------------------------------------------------------------------------------------
+
+    def failed(self, endpoint: "Endpoint") -> None:
+        """A request to `endpoint` failed by the fault of the endpoint."""
+        if self._live:
+            self._endpoints.failed(endpoint, self._loop.time())
+
+    def answered(self, endpoint: "Endpoint") -> None:
+        """A request to `endpoint`, which had failed before, was answered well."""
+        if self._live:
+            self._endpoints.answered(endpoint)
+
+    def _release(self) -> None:
+        """A call is over: there is room for one more."""
+        self.in_flight -= 1
+
     def idle(self, connection: UpstreamConnection) -> None:
         """Take back a connection that can be used again."""
         self._busy.discard(connection)
-        self._release()
         connection.idle_since = self._loop.time()
-        self._idle[connection.backend][connection] = None
+        spare = self._idle.get(connection.endpoint)
+        if spare is None:
+            spare = self._idle[connection.endpoint] = {}
+        spare[connection] = None
+        self._release()
 
     def closed(self, connection: UpstreamConnection) -> None:
         """Take note that a connection is gone; safe to call again."""
         if connection in self._busy:
             self._busy.discard(connection)
             self._release()
-        else:
-            self._idle[connection.backend].pop(connection, None)
+        elif (spare := self._idle.get(connection.endpoint)) is not None:
+            spare.pop(connection, None)
 
     def expire(self, now: float) -> None:
-        """Close connections that were unused for IDLE_S; called about once a second."""
-        for spare in self._idle.values():
+        """Close connections that were unused for IDLE_S, and let go of endpoints that have none."""
+        for endpoint, spare in list(self._idle.items()):
             for connection in [one for one in spare if now - one.idle_since >= IDLE_S]:
                 del spare[connection]
                 connection.close_idle()
+            if not spare:
+                del self._idle[endpoint]
 
     def close(self) -> None:
         """Close all connections, also busy ones, and give up connects."""
         for task in tuple(self._connects):
             task.cancel()
-        everyone: Iterable[UpstreamConnection] = (*self._busy, *(one for spare in self._idle.values() for one in spare))
-        for connection in tuple(everyone):
+        for connection in (*self._busy, *(one for spare in self._idle.values() for one in spare)):
             connection.close_idle()

@@ -27,9 +27,11 @@ from router.core.traffic import (
 )
 from router.gateway import heads
 from router.gateway.breaker import Breaker, Trip
-from router.gateway.pool import Pool
+from router.gateway.endpoints import Endpoints
+from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
 from router.gateway.tally import Tally, VariantCounts
+from router.gateway.upstream import tls_context
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,12 +46,15 @@ if TYPE_CHECKING:
 class LiveVariant:
     """One Variant with its two pools, so that copies can never take a live request's place."""
 
-    __slots__ = ("copies", "counts", "live", "retargets", "variant")
+    __slots__ = ("copies", "counts", "endpoints", "live", "retargets", "tls", "variant")
 
     def __init__(self, loop: "asyncio.AbstractEventLoop", route: "Route", variant: "Variant") -> None:
         self.variant = variant
-        self.live = Pool(loop, variant, route.timeouts.connect_s, variant.max_in_flight)
-        self.copies = Pool(loop, variant, route.timeouts.connect_s, route.mirror.in_flight)
+        self.endpoints = Endpoints(variant)
+        self.tls = tls_context(variant.tls) if any(backend.tls for backend in variant.backends) else None
+        dialing = Dialing(route.timeouts.connect_s, self.tls)
+        self.live = Pool(loop, self.endpoints, dialing, variant.max_in_flight, live=True)
+        self.copies = Pool(loop, self.endpoints, dialing, route.mirror.in_flight, live=False)
         self.counts = VariantCounts()
         self.retargets = variant.model is not None or variant.path is not None
 

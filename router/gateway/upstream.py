@@ -14,7 +14,8 @@ from router.core.observations import Outcome
 from router.gateway import heads
 
 if TYPE_CHECKING:
-    from router.core.traffic import Backend, TlsSpec
+    from router.core.traffic import TlsSpec
+    from router.gateway.endpoints import Endpoint
     from router.gateway.pool import Pool
 
 MAX_ANSWER_HEAD_BYTES = 64 * 2**10
@@ -57,11 +58,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_call", "_complete", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
-        "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "idle_since",
+        "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "endpoint", "idle_since",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool", backend: "Backend") -> None:
-        self.backend = backend
+    def __init__(self, pool: "Pool", endpoint: "Endpoint") -> None:
+        self.endpoint = endpoint
+        self.backend = endpoint.backend
         self.idle_since = 0.0
         self.closed = False
         self._pool = pool
@@ -115,8 +117,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self._transport.resume_reading()
 
-    def abandon(self) -> None:
+    def abandon(self, *, timed_out: bool = False) -> None:
         """Let go of the call without an answer: the connection is closed, so that the backend can stop working."""
+        if timed_out and self._call is not None:
+            self._count_failure()
         self._call = None
         self._pool.closed(self)
         self._close()
@@ -203,6 +207,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._in_head = False
         self._answer = answer
+        if status >= 500:
+            self._pool.failed(self.endpoint)
         self._call.on_answer_head(answer)
         if no_body or status in (204, 304):
             self._complete = True
@@ -226,6 +232,8 @@ class UpstreamConnection(asyncio.Protocol):
         call, answer = self._call, self._answer
         if call is None or answer is None:
             return
+        if self.endpoint.failures and answer.status < 500:
+            self._pool.answered(self.endpoint)
         reusable = answer.keep_alive and self._request_sent and not self._junk and not self.closed
         self._call = None
         self._answer = None
@@ -243,11 +251,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, outcome: Outcome, why: str) -> None:
         call = self._call
+        if call is not None:
+            self._count_failure()
         self._call = None
         self._pool.closed(self)
         self._close()
         if call is not None:
             call.on_failed(outcome, why)
+
+    def _count_failure(self) -> None:
+        if self._answer is None or self._answer.status < 500:  # else counted when its head came
+            self._pool.failed(self.endpoint)
 
     def _close(self) -> None:
         if not self.closed:

@@ -15,11 +15,13 @@ from router import version
 from router.core.errors import ConfigError, StoreUnavailableError
 from router.core.observations import latency_edge_ms
 from router.core.ports import Heartbeat
+from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.listener_tls import CLOSE_S, listener_context
 from router.gateway.mirror import expire_copies
+from router.gateway.names import Names, system_lookup
 from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
 from router.gateway.table import LiveRoute, LiveTable
@@ -35,12 +37,16 @@ if TYPE_CHECKING:
     from router.core.config import TurnoutConfig
     from router.core.ports import Comparator, ModelAdapter, Store
     from router.core.rollout import RolloutState
+    from router.gateway.names import Lookup
     from router.gateway.tally import VariantCounts
     from router.telemetry.metrics import Labels, Snapshot, Value
 
 HEARTBEAT_S = 1.0
 LINGER_S = 1.0
 """How long idle connections may still bring a request while draining. Chosen: a busy client comes back within it."""
+
+START_NAMES_S = 0.5
+"""How long a start waits for the addresses of its backends. Chosen: as START_STORE_S, and at the same time."""
 
 START_STORE_S = 0.5
 """How long a start waits for the store before it goes by the states on disk. Chosen: start budget 1.5 s."""
@@ -49,7 +55,8 @@ START_STORE_S = 0.5
 class Worker:
     """Accepts requests on one listener and routes them by the newest known states.
 
-    `boot` names this process start and is never reused. Nothing is bound or read before `start`.
+    `boot` names this process start and is never reused. Nothing is bound or read before `start`. `lookup` finds the
+    addresses of host names; another one may be set before `start`.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Worker:
         comparators: "Mapping[str, Comparator]",
     ) -> None:
         self.limits = config.gateway.limits
+        self.lookup: Lookup = system_lookup
         self.response_headers = config.gateway.response_headers
         self.scheme = b"https" if config.gateway.tls else b"http"
         self.boot_bytes = boot.encode()
@@ -116,7 +124,9 @@ class Worker:
         self.table = LiveTable(lives, time.time(), self._trips.open)
         for trip in self._trips.restore(lives):
             lives[trip.route].trip = trip
-        await self._first_states()
+        names = Names(loop, self._config.gateway.dns_refresh_s, self.lookup)
+        self.backends = Backends(loop, names, lives.values())
+        await asyncio.gather(self._first_states(), names.first(START_NAMES_S))
         for name, missing in self._unroutable.items():
             if strict:
                 known = list(self._config.routes[name].variants)
@@ -199,6 +209,7 @@ class Worker:
             task.cancel()
         for client in tuple(self._clients):
             client.cut()
+        self.backends.close()
         for live in self.table.lives.values():
             for pool in live.pools():
                 pool.close()
@@ -264,6 +275,7 @@ class Worker:
                 expire_copies(live, now)
             for pool in live.pools():
                 pool.expire(now)
+        self.backends.turn(now)
         if now >= self._record_at:
             self._record_at = now + self._config.recorder.interval_s - TICK_S / 2
             self._record()
@@ -352,6 +364,7 @@ class Worker:
             "turnout_rollback_propagation_seconds": self._propagation.series,
             "turnout_build_info": {(version(), platform.python_version()): 1.0},
         }
+        found.update(self.backends.snapshot())
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
         found["turnout_dropped_total"]["key", "keys_full"] = self.recorder.firsts.dropped
         found["turnout_rescues_total"] = {

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 
 from router.core.traffic import (
     Backend,
+    EjectionSpec,
     Match,
     MirrorLimits,
+    ProbeSpec,
     RescueSpec,
     Route,
     Timeouts,
@@ -22,6 +24,9 @@ from router.settings.rollout_blocks import RolloutBlock
 from router.settings.units import Duration, Share, Size
 
 Count = Annotated[int, Field(ge=1)]
+
+FASTEST_PROBE_S = 0.1
+"""Chosen: below it the probes of a few workers would be a load by themselves."""
 
 
 class MatchBlock(Block):
@@ -50,6 +55,39 @@ class TlsBlock(Block):
         return TlsSpec(ca, cert, key, self.verify)
 
 
+class EjectionBlock(Block):
+    """When one of several addresses of a variant is left out for a while."""
+
+    consecutive: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        5, description="Failures of live requests in a row: 5xx, no connection, reset, time-out. 0: never."
+    )
+    base: Duration = written("30s", "For how long, times how often in a row; at most ten times as long.")
+    max_share: Share = written("50%", "Most of the addresses that may be left out; one that is alone never is.")
+
+    def value(self) -> EjectionSpec:
+        """Return when a backend is ejected."""
+        return EjectionSpec(self.consecutive, self.base, self.max_share)
+
+
+class ProbeBlock(Block):
+    """Active probes: a GET of `health` to each address, from each worker."""
+
+    interval: Duration = written("5s", "Between two probes of one address, at least 100ms.")
+    timeout: Duration = written("2s", "For the answer, connecting included.")
+    fall: Count = Field(3, description="Probes in a row without a 2xx after which an address gets no traffic.")
+    rise: Count = Field(2, description="Probes in a row with a 2xx after which it gets traffic again.")
+
+    @model_validator(mode="after")
+    def _not_too_often(self) -> "ProbeBlock":
+        if self.interval < FASTEST_PROBE_S:
+            raise ValueError(f"an `interval` of at least {FASTEST_PROBE_S * 1000:g}ms")
+        return self
+
+    def value(self) -> ProbeSpec:
+        """Return how backends are probed."""
+        return ProbeSpec(self.interval, self.timeout, self.fall, self.rise)
+
+
 class VariantBlock(Block):
     """One version of the model: its address or addresses, and how requests to it are changed."""
 
@@ -65,6 +103,8 @@ class VariantBlock(Block):
     )
     tls: TlsBlock | None = Field(None, description="Only with https.")
     max_in_flight: Count = Field(1_000, description="Live requests at one time, of one worker.")
+    ejection: EjectionBlock = Field(default_factory=EjectionBlock)
+    probe: ProbeBlock | None = Field(None, description="Ask `health` all the time; unset: only before a rollout.")
 
     @model_validator(mode="after")
     def _reachable(self) -> "VariantBlock":
@@ -77,6 +117,8 @@ class VariantBlock(Block):
             raise ValueError("no `tls` for http servers, or https in their URLs")
         if self.tls is not None and (self.tls.cert is None) != (self.tls.key is None):
             raise ValueError("both `cert` and `key` in `tls`, or neither")
+        if self.probe is not None and self.health is None:
+            raise ValueError("`health`, the path to ask, with `probe`")
         return self
 
     @property
@@ -95,6 +137,8 @@ class VariantBlock(Block):
             host=self.host,
             tls=self.tls.value(beside) if self.tls else TlsSpec(),
             max_in_flight=self.max_in_flight,
+            ejection=self.ejection.value(),
+            probe=self.probe.value() if self.probe else None,
         )
 
 

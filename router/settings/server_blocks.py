@@ -87,6 +87,10 @@ class GatewayBlock(Block):
         "0s", "How long to serve on after SIGTERM with readiness off, so that a load balancer looks elsewhere first."
     )
 
+    dns_refresh: Duration = written(
+        "5s", "Between two lookups of a backend's host name; the last addresses that were found stay in use."
+    )
+
     def value(self, beside: Path) -> GatewayConfig:
         """Return the gateway's part of the configuration, with absolute paths."""
         return GatewayConfig(
@@ -94,6 +98,7 @@ class GatewayBlock(Block):
             tls=self.tls.value(beside) if self.tls else None,
             workers=self.workers,
             limits=self.limits.value(),
+            dns_refresh_s=self.dns_refresh,
             trusted_proxies=tuple(self.trusted_proxies),
             response_headers=self.response_headers,
             drain_delay_s=self.drain_delay,

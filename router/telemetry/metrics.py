@@ -88,6 +88,25 @@ TABLE = (
         "Requests that a variant is working on now, copies included.", ("route", "variant"),
     ),
     Metric(
+        "turnout_backend_up", Kind.GAUGE,
+        "Share of a backend's addresses that take traffic; 0 too where its name was never found.",
+        ("route", "variant", "backend"), Merge.MIN,
+    ),
+    Metric(
+        "turnout_ejections_total", Kind.COUNTER,
+        "How often an address of a backend was left out because live requests to it failed.",
+        ("route", "variant", "backend"),
+    ),
+    Metric(
+        "turnout_connect_retries_total", Kind.COUNTER,
+        "Connects to one backend that followed a failed connect to another, for the same request.",
+        ("route", "variant"),
+    ),
+    Metric(
+        "turnout_lookups_total", Kind.COUNTER,
+        "Lookups of the host names of backends, by result.", ("result",),
+    ),
+    Metric(
         "turnout_weight_ratio", Kind.GAUGE,
         "The candidate's share of live answers; the largest of all workers.", ("route",), Merge.MAX,
     ),

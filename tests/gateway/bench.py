@@ -24,6 +24,7 @@ from router.core.observations import Pair
 from router.core.ports import Comparator, ModelAdapter
 from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, apply, idle_state
 from router.core.traffic import Match, Route, Variant
+from router.gateway.names import Lookup, system_lookup
 from router.gateway.worker import Worker
 from router.store.codec import encode_state
 from router.testing import MemoryServer, MemoryStore
@@ -193,6 +194,7 @@ class Bench:
         boot: str | None = None,
         comparators: Mapping[str, Comparator] = COMPARATORS,
         adapters: Mapping[str, ModelAdapter] = ADAPTERS,
+        lookup: Lookup = system_lookup,
         **config: Any,  # noqa: ANN401
     ) -> Gateway:
         """Return a running worker; `config` are fields of GatewayConfig or TurnoutConfig."""
@@ -212,6 +214,7 @@ class Bench:
             adapters=adapters,
             comparators=comparators,
         )
+        worker.lookup = lookup
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         await worker.start(listener)
         made = Gateway(worker, listener.getsockname()[1], server)

@@ -243,7 +243,7 @@ async def test_a_connection_whose_end_was_just_seen_is_not_used(bench: Bench) ->
     client = await bench.client()
     await client.ask("POST", "/", b"first")
     pool = gateway.worker.table.lives["r"].variants["v1"].live
-    ending = next(iter(pool._idle[upstream.backend]))  # noqa: SLF001 - the moment cannot be met from outside
+    ending = next(iter(pool._idle[pool._endpoints.everyone[0]]))  # noqa: SLF001 - the moment cannot be met from outside
     ending._transport.close()  # noqa: SLF001 - as the loop does on EOF; `connection_lost` follows in its next turn
     next(iter(gateway.worker._clients)).data_received(request("POST", "/", b"second"))  # noqa: SLF001 - in this turn
     assert (await client.answer("POST")).body == b"second"

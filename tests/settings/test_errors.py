@@ -25,7 +25,7 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
     [
         (
             "gateway: {prot: 9090}",
-            "line 1: gateway.prot: got 9090, expected no field of this name; did you mean port? Known: drain_delay, ",
+            "line 1: gateway.prot: got 9090, expected no field of this name; did you mean port? Known: dns_refresh, ",
         ),
         (
             "gatway: {port: 9090}",
@@ -271,6 +271,10 @@ def test_a_wrong_field_of_a_route_is_named_with_what_was_expected(
         ("{url: 'http://a', health: ready}", ".health", "a path like"),
         ("{url: 'http://a', host: 'a b'}", ".host", "`preserve` (the client's own)"),
         ("{url: 'http://a', max_in_flight: 0}", ".max_in_flight", "greater than or equal to 1"),
+        ("{url: 'http://a', probe: {}}", "", "`health`, the path to ask, with `probe`"),
+        ("{url: 'http://a', health: /h, probe: {interval: 50ms}}", ".probe", "an `interval` of at least 100ms"),
+        ("{url: 'http://a', ejection: {consecutive: -1}}", ".ejection.consecutive", "greater than or equal to 0"),
+        ("{url: 'http://a', ejection: {max_share: 101%}}", ".ejection.max_share", "a share from 0% to 100%"),
         ("{url: 'http://a', model: x, path: /y}", ".model", "either `model` or `path`"),
     ],
 )
@@ -615,7 +619,7 @@ def test_an_error_is_something_to_read(refused: Refused) -> None:
 def test_advice_is_about_the_block_whatever_the_route_is_called(refused: Refused, name: str) -> None:
     """A route may have the name of a field."""
     text = f"routes: {{{name}: {{adapter: opaque, stable: v, variants: {{v: {{url: 'http://h', modle: x}}}}}}}}"
-    assert "did you mean model? Known: health, host, max_in_flight, model," in str(refused(text))
+    assert "did you mean model? Known: ejection, health, host, max_in_flight, model," in str(refused(text))
 
 
 def test_a_thousand_damaged_files_give_settings_or_a_config_error(tmp_path: Path, known: dict[str, Any]) -> None:

@@ -26,8 +26,10 @@ from router.core.traffic import (
     AffinityKind,
     AffinitySource,
     Backend,
+    EjectionSpec,
     Match,
     MirrorLimits,
+    ProbeSpec,
     RescueSpec,
     Route,
     Timeouts,
@@ -50,6 +52,7 @@ gateway:
   trusted_proxies: [10.0.0.0/8, 192.168.1.1]
   response_headers: false
   drain_delay: 6s
+  dns_refresh: 9s
 ops:     {{host: "::1", port: 9002}}
 admin:   {{host: 0.0.0.0, port: 9001}}
 store:   {{url: "redis://user:secret@localhost:6379/0", directory: data}}
@@ -77,6 +80,8 @@ routes:
         host: preserve
         tls: {{ca: certs/ca.pem, cert: /etc/cert.pem, key: /etc/key.pem, verify: false}}
         max_in_flight: 200
+        ejection: {{consecutive: 9, base: 7s, max_share: 30%}}
+        probe: {{interval: 4s, timeout: 1s, fall: 6, rise: 5}}
       v3: {{url: "http://127.0.0.1:9003", path: /v2/models/other/infer}}
     stable: v1
     timeouts: {{connect: 2s, total: 3s}}
@@ -119,6 +124,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
             trusted_proxies=("10.0.0.0/8", "192.168.1.1/32"),
             response_headers=False,
             drain_delay_s=6.0,
+            dns_refresh_s=9.0,
         ),
         ops=Listener("::1", 9002),
         admin=Listener("0.0.0.0", 9001),
@@ -159,6 +165,8 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                         host="preserve",
                         tls=TlsSpec(str(tmp_path / "certs/ca.pem"), "/etc/cert.pem", "/etc/key.pem", verify=False),
                         max_in_flight=200,
+                        ejection=EjectionSpec(9, 7.0, 3_000),
+                        probe=ProbeSpec(4.0, 1.0, 6, 5),
                     ),
                     "v3": Variant("v3", (Backend("127.0.0.1", 9003),), path="/v2/models/other/infer"),
                 },
