@@ -23,6 +23,13 @@ AGAIN_S = 1.0
 """Shortest time between two lookups of a name: after a failed one, or when an address was not reached. Chosen."""
 
 
+PATIENCE_S = 2.5
+"""After so long a lookup gets company: the C library waits 5 s for a lost answer before it asks again."""
+
+MOST_LOOKUPS = 4
+"""Lookups of one name at one time, each in its thread: what PATIENCE_S makes of the 10 s of the C library."""
+
+
 def system_lookup(host: str) -> Addresses:
     """Ask the system's resolver."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -30,19 +37,22 @@ def system_lookup(host: str) -> Addresses:
 
 
 class _Name:
-    __slots__ = ("asked_at_s", "due_s", "found", "host", "listeners", "running")
+    __slots__ = ("asked", "asked_at_s", "due_s", "found", "host", "listeners", "running", "taken")
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.listeners: list[Callable[[Addresses], None]] = []
         self.found: Addresses = ()
-        self.running = False
+        self.running = 0
+        self.asked = 0
+        self.taken = 0
+        """The number of the lookup that was heard last; older ones have nothing to say any more."""
         self.asked_at_s = 0.0
         self.due_s = 0.0
 
 
 class Names:
-    """Looks up every watched name each `refresh_s`, one thread for a name and never two.
+    """Looks up every watched name each `refresh_s`, each lookup in a thread of its own and never more than a few.
 
     The threads are daemons: a resolver that hangs keeps no process from ending.
     """
@@ -88,25 +98,32 @@ class Names:
     def turn(self, now_s: float) -> None:
         """Begin the lookups that are due on the loop's clock."""
         for name in self._names.values():
-            if now_s >= name.due_s and not name.running:
+            if now_s >= name.due_s and self._may_ask(name, now_s):
                 self._ask(name)
 
-    def _ask(self, name: _Name) -> None:
-        name.running = True
-        name.asked_at_s = self._loop.time()
-        threading.Thread(target=self._work, args=(name,), name=f"lookup {name.host}", daemon=True).start()
+    def _may_ask(self, name: _Name, now_s: float) -> bool:
+        return not name.running or (name.running < MOST_LOOKUPS and now_s - name.asked_at_s >= PATIENCE_S)
 
-    def _work(self, name: _Name) -> None:
+    def _ask(self, name: _Name) -> None:
+        name.running += 1
+        name.asked += 1
+        name.asked_at_s = self._loop.time()
+        threading.Thread(target=self._work, args=(name, name.asked), name=f"lookup {name.host}", daemon=True).start()
+
+    def _work(self, name: _Name, number: int) -> None:
         """Run in a thread of its own."""
         try:
             found, why = self._lookup(name.host), "no address"
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
             found, why = (), str(error)
         with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            self._loop.call_soon_threadsafe(self._take, name, found, why)
+            self._loop.call_soon_threadsafe(self._take, name, number, found, why)
 
-    def _take(self, name: _Name, found: Addresses, why: str) -> None:
-        name.running = False
+    def _take(self, name: _Name, number: int, found: Addresses, why: str) -> None:
+        name.running -= 1
+        if number < name.taken:
+            return
+        name.taken = number
         name.due_s = self._loop.time() + (self._refresh_s if found else min(AGAIN_S, self._refresh_s))
         self.lookups["ok" if found else "failed"] += 1
         self._note(name, found, why)

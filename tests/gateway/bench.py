@@ -176,9 +176,9 @@ class Bench:
     def __repr__(self) -> str:
         return f"<Bench {self.gateways} {self.upstreams}>"
 
-    async def upstream(self, script: Script = echo, port: int = 0) -> Upstream:
+    async def upstream(self, script: Script = echo, port: int = 0, host: str = "127.0.0.1") -> Upstream:
         """Return a running upstream."""
-        upstream = await Upstream(script).start(port)
+        upstream = await Upstream(script).start(port, host=host)
         self.upstreams.append(upstream)
         return upstream
 

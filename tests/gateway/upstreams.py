@@ -140,9 +140,9 @@ class Upstream:
         """How many connections are still in the hands of the script."""
         return len(self._tasks)
 
-    async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> "Upstream":
+    async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> "Upstream":
         """Listen, on a free port unless one is given."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=READ_BYTES, ssl=tls)
+        self._server = await asyncio.start_server(self._accept, host, port, limit=READ_BYTES, ssl=tls)
         self._tls = tls is not None
         self.port = self._server.sockets[0].getsockname()[1]
         return self
