@@ -24,6 +24,9 @@ RETRY_COST = 6
 RETRIES_SAVED = 16
 """Most retries that are saved up. Chosen: three backends may die at once, each seen after 5 failures."""
 
+RETRY_UNTIL = 1.5
+"""Retries begin within so many connect deadlines: one after a black hole, more after refusals, and no long wait."""
+
 
 class Dialing(NamedTuple):
     """How connections of a variant are made: within which time, and by which TLS settings where a backend has TLS."""
@@ -128,9 +131,11 @@ class Pool:
     async def _connect(self, endpoint: "Endpoint", call: Call) -> None:
         """Connect to `endpoint`, or to others in turn while it fails, somebody waits, and retries are saved up."""
         tried = [endpoint]
+        until = self._loop.time() + RETRY_UNTIL * self._dialing.connect_s
         connection = await self._open(endpoint)
         while isinstance(connection, str):
-            other = None if call.abandoned else self._another(tried)
+            late = call.abandoned or self._loop.time() >= until
+            other = None if late else self._another(tried)
             if other is None:
                 self._not_connected(call, connection)
                 return

@@ -177,6 +177,18 @@ async def test_a_connect_into_a_black_hole_is_tried_elsewhere_after_its_deadline
     assert watch.elapsed_s < 0.35
 
 
+async def test_several_black_holes_cost_two_connect_deadlines_at_most(bench: Bench, full_port: int) -> None:
+    """Four of four: the 502 comes after 0.4 s where `timeouts.connect` is 0.2 s, not after 0.8 s."""
+    holes = [Backend("127.0.0.1", full_port) for _ in range(4)]
+    gateway = await bench.gateway(route_of(variant_of(holes), timeouts=Timeouts(connect_s=0.2)))
+    client = await bench.client()
+    watch = Stopwatch()
+    assert (await client.ask("POST", "/", b"x")).status == 502
+    assert watch.passed_s >= 0.39
+    assert watch.elapsed_s < 0.58
+    assert retries(gateway) == 1
+
+
 async def test_an_abandoned_request_is_not_tried_elsewhere(bench: Bench, full_port: int) -> None:
     """The client has left while its connect hung: the other backend hears nothing."""
     good = await bench.upstream()
