@@ -211,9 +211,8 @@ def lookups_under_way() -> list[str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own for a resolver on port 53")
-@pytest.mark.parametrize(
-    "outage_s", [pytest.param(6, marks=pytest.mark.slow), pytest.param(600, marks=pytest.mark.soak)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("outage_s", [6, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.timeout(720)])])
 def test_up6_a_real_resolver_black_holed(outage_s: int, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """The system's resolver against a DNS server that falls silent: 0 errors, then the new address <= TTL + 5 s.
 
