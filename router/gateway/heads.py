@@ -39,6 +39,7 @@ _ANSWER_SPECIAL = frozenset((
 ))  # fmt: skip
 _CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
+_OF_HOP = frozenset((*_HOP_BY_HOP, b"content-length"))
 
 STATUS_LINES = {
     status: f"HTTP/1.1 {status} {phrase}\r\n".encode()
@@ -117,7 +118,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
         elif lower == b"connection":
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
-            codings += _tokens(value)
+            codings.append(value.strip(b" \t").lower())  # the whole value: no list, not even with empty elements
         elif lower == b"expect":
             if value.strip().lower() != b"100-continue":
                 return Refusal(417, "the only expectation known here is 100-continue")
@@ -213,7 +214,7 @@ def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
         elif lower == b"connection":
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
-            codings += _tokens(value)
+            codings.append(value.strip(b" \t").lower())
     if codings and (codings != [b"chunked"] or version == "1.0"):
         return None
     if nominated:
@@ -235,6 +236,11 @@ def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
     else:
         head.keep_alive = False
     return head
+
+
+def is_of_hop(name: bytes) -> bool:
+    """Whether a field says how a message is framed or what becomes of its connection: nothing for a trailer."""
+    return name.lower() in _OF_HOP
 
 
 def _decimal(value: bytes) -> int | None:
