@@ -153,6 +153,8 @@ class UpstreamConnection(asyncio.Protocol):
             return  # failed, here or in a callback
         self._call.on_answer_flush()
         if self._complete:
+            if self._answer is not None and self._answer.bodiless and not data.endswith(b"\r\n\r\n"):
+                self._junk = True  # a part of a chunk's size, of which the parser says nothing
             self._finish()
 
     def eof_received(self) -> bool:
@@ -187,8 +189,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._silent_bytes = 0
-        if self._in_head and not self._complete:  # else a trailer, which is dropped (RFC 9110 section 6.5.1)
+        if self._in_head:
             self._headers.append((name, value))
+        elif heads.is_of_hop(name):  # other trailers are just dropped (RFC 9110 section 6.5.1)
+            self._junk = True  # the parser believes it, and would go wrong with the next answer
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > MAX_ANSWER_HEAD_BYTES:
             self._fail(Outcome.MALFORMED, _TOO_LONG)
@@ -219,6 +223,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._silent_bytes = 0
         if self._complete:
             self._junk = True
+        elif self._answer is None:
+            self._fail(Outcome.MALFORMED, "an interim answer has a body")  # the parser believes the fields of a 199
         elif self._call is not None:
             self._call.on_answer_data(data)
 

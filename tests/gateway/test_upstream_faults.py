@@ -36,6 +36,7 @@ MALFORMED = {
     "chunked in two fields": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n6\r\nPOISON\r\n0\r\n\r\n"
     ),
+    "chunked in a list": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: ,chunked\r\n\r\n6\r\nPOISON\r\n0\r\n\r\n",
     "chunks in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nPOISON\r\n0\r\n\r\n",
     "space before colon": b"HTTP/1.1 200 OK\r\nContent-Length : 6\r\n\r\nPOISON",
     "no colon": b"HTTP/1.1 200 OK\r\nPOISON\r\n\r\n",
@@ -44,6 +45,8 @@ MALFORMED = {
     "bare cr in field": b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: POISON\r\nContent-Length: 6\r\n\r\nPOISON",
     "switched protocols": b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nPOISON",
     "interim with a body": b"HTTP/1.1 100 Continue\r\nContent-Length: 6\r\n\r\nPOISON",
+    "unknown interim with a body": b"HTTP/1.1 199 X\r\nContent-Length: 44\r\n\r\n" + POISON,
+    "unknown interim with chunks": b"HTTP/1.1 199 X\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nPOISON\r\n0\r\n\r\n",
     "long field": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\nContent-Length: 6\r\n\r\nPOISON",
     "many fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"Content-Length: 6\r\n\r\nPOISON",
     "endless interim answers": b"HTTP/1.1 102 Processing\r\n\r\n" * 5_000,
@@ -158,6 +161,12 @@ SURPLUS = {
     "a second answer behind chunks": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + POISON
     ),
+    "a field for the hop behind chunks": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\nTransfer-Encoding: identity\r\n\r\n"
+    ),
+    "close behind chunks": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\nConnection: close\r\n\r\n"
+    ),
     "rubbish behind close": ok(b"good", "Connection: close") + POISON,
 }
 
@@ -178,10 +187,11 @@ async def test_bytes_behind_an_answer_never_become_the_next_one(bench: Bench, an
     ("method", "head"),
     [
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6;"),
         ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\n"),
         ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\n"),
     ],
-    ids=["head", "204", "304"],
+    ids=["head", "head-chunked", "204", "304"],
 )
 async def test_a_body_where_there_must_be_none_is_dropped(bench: Bench, method: str, head: bytes) -> None:
     """Neither the client nor the next request sees it."""
