@@ -6,6 +6,8 @@ others wait behind it nothing more is read.
 
 import asyncio
 import ipaddress
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 LINGER_S = 2.0
 """How long a client that is still sending gets to read our answer. Chosen; a few round trips."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of no seconds: closing throws away what was not sent, and resets the connection."""
 
 _PAUSED_LINE = 1
 _PAUSED_UPSTREAM = 2
@@ -230,8 +235,13 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def cut(self) -> None:
-        """End the connection at once, so that an unfinished answer cannot be taken for a whole one."""
+        """End the connection at once, so that an unfinished answer cannot be taken for a whole one.
+
+        By RST then: a client of HTTP/1.0 takes FIN, which `abort` alone sends, for the end of its answer.
+        """
         self._closing = True
+        if self._current is not None or self._transport.get_write_buffer_size():
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
     def await_answer(self, seconds: float) -> None:

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 import h11
 
 Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
-Ending: TypeAlias = Literal["open", "fin", "rst"]
-"""How the bytes ended: not yet, by FIN, or by RST."""
+Ending: TypeAlias = Literal["", "fin", "rst"]
+"""How the bytes ended: by FIN, by RST, or not yet."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
@@ -72,7 +72,7 @@ def read_requests(wire: bytes) -> Reading:
     rest = wire
     while rest := SPACES.sub(rb"\1 \2 \3", rest.lstrip(b"\r\n")):
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
-        message, error, rest = _read(parser, rest, "open")
+        message, error, rest = _read(parser, rest, "")
         if message is not None:
             found.append(message)
         if error or message is None or not message.whole:

@@ -5,6 +5,8 @@ backend is reached at once: there is always one more unused connection to it.
 """
 
 import asyncio
+import socket
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,30 +22,44 @@ from router.gateway.client import ClientConnection
 from router.gateway.deadlines import NEVER
 from router.gateway.upstream import Pool, UpstreamConnection
 from tests.gateway.bench import Bench, Gateway
+from tests.gateway.readings import Ending
 
 READ_ON_S = 1.0
 """Where the clock stands."""
 
 
 class FakeTransport:
-    """What asyncio's transport shows to a protocol; `written` is what the protocol sent. `end`: `close`, `abort`."""
+    """What asyncio's transport shows to a protocol, and its socket. `written` is what the protocol sent.
+
+    `end` is how the peer sees it end: by `fin`, by `rst`, or "" while it does not.
+    """
 
     def __init__(self, peername: tuple[str, int] = ("127.0.0.1", 1)) -> None:
         self.written = bytearray()
         self.paused = False
-        self.end = ""
+        self.end: Ending = ""
         self.half_closed = False
         self._peername = peername
+        self._resets = False
 
     def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - as asyncio
-        """Only the peer is known."""
-        return self._peername if name == "peername" else None
+        """Return the peer's name, or this as its socket."""
+        return {"peername": self._peername, "socket": self}.get(name)
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        """Take SO_LINGER of no seconds, after which closing resets."""
+        assert (level, option, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._resets = True
 
     def write(self, data: bytes) -> None:
         """Take it at once."""
         assert not self.half_closed, "written behind the end"
         if not self.end:
             self.written += data
+
+    def can_write_eof(self) -> bool:
+        """It can, as without TLS."""
+        return True
 
     def write_eof(self) -> None:
         """Note the end of what is written."""
@@ -67,11 +83,11 @@ class FakeTransport:
 
     def close(self) -> None:
         """End after what was written."""
-        self.end = self.end or "close"
+        self.end = self.end or "fin"
 
     def abort(self) -> None:
         """End at once."""
-        self.end = self.end or "abort"
+        self.end = self.end or ("rst" if self._resets else "fin")
 
 
 class Upstreamed:
@@ -149,11 +165,15 @@ class Stage:
             if one.transport.end:
                 one.hang_up()
 
-    def clear(self) -> None:
-        """End everything, and fail if the worker holds anything of it."""
+    def hang_up(self) -> None:
+        """End the connections of all backends."""
         for one in self.upstreamed:
             one.hang_up()
         self.upstreamed.clear()
+
+    def clear(self) -> None:
+        """End everything, and fail if the worker holds anything of it."""
+        self.hang_up()
         held, clients = self.gateway.held(), self.gateway.connections
         assert (held, clients) == ({}, 0)
 
@@ -186,9 +206,9 @@ class Client:
         return bytes(self.transport.written)
 
     @property
-    def ended(self) -> str:
-        """How the gateway ended the connection: `close` (also half of it), `abort`, or not at all."""
-        return self.transport.end or ("close" if self.transport.half_closed else "")
+    def ended(self) -> Ending:
+        """How the gateway ended the connection: by `fin` (also half of it), by `rst`, or "": not at all."""
+        return self.transport.end or ("fin" if self.transport.half_closed else "")
 
     def leave(self) -> None:
         """End the connection."""
@@ -218,8 +238,10 @@ def stage(
             real = gateway.worker.now
             made = Stage(gateway)
             yield made
-            made.clear()
             gateway.worker.now = real
+            for client in tuple(gateway.worker._clients):  # noqa: SLF001 - left over by a test that has failed
+                client.connection_lost(None)
+            made.hang_up()
             for pool in made.pools.values():
                 for idle in pool._idle.values():  # noqa: SLF001 - see Stage
                     idle.clear()

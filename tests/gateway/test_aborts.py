@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
+from router.core.config import Limits
 from router.core.traffic import Backend, Timeouts, Variant
 from tests.gateway.bench import Bench, route_of, started, until
 from tests.gateway.clients import TruncatedError, request
@@ -33,7 +35,9 @@ async def drip(visit: Visit) -> None:
 
 @LEAVE
 @pytest.mark.parametrize("script", [never, slow_answer, drip])
-async def test_a_client_that_leaves_ends_the_upstream_request(bench: Bench, script: Script, leave: str) -> None:
+async def test_dp9_a_client_that_leaves_ends_the_upstream_request(
+    bench: Bench, script: Script, leave: str, figure: Callable[[str], None]
+) -> None:
     """Within 250 ms the variant sees the end of its connection; the request counts as cancelled, not as a failure."""
     upstream = await bench.upstream(script)
     gateway = await bench.gateway(route_of(upstream))
@@ -43,9 +47,11 @@ async def test_a_client_that_leaves_ends_the_upstream_request(bench: Bench, scri
         await until(lambda: upstream.requests, "the request arrives")
     else:
         await client.reader.readuntil(b"\r\n\r\n")
+    await asyncio.sleep(0.05)  # the prediction is well under way
     watch = Stopwatch()
     getattr(client, leave)()
     await until(lambda: upstream.visits[0].closed_at, "the upstream connection ends")
+    figure(f"the variant's connection ended {1000 * watch.passed_s:.1f} ms after the client's")
     assert watch.elapsed_s < 0.25
     await until(lambda: not upstream.open, "the script ends")
     assert gateway.outcomes() == {"cancelled": 1}
@@ -106,14 +112,18 @@ CUT = [
 ]
 
 
-@pytest.mark.parametrize(
+ENDS = pytest.mark.parametrize(
     "script",
     [
         *[pytest.param(resetting(answer), id=f"{name}-reset") for name, answer in CUT],
         *[pytest.param(closing(answer), id=f"{name}-closed") for name, answer in CUT[:3]],
     ],
 )
-async def test_an_answer_cut_short_is_never_taken_for_whole(bench: Bench, script: Script) -> None:
+OLD = b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+
+
+@ENDS
+async def test_dp8_an_answer_cut_short_is_never_taken_for_whole(bench: Bench, script: Script) -> None:
     """The variant dies within its answer: the client sees a broken answer, and the request counts as reset."""
     gateway = await bench.gateway(route_of(await bench.upstream(script)))
     client = await bench.client()
@@ -121,6 +131,42 @@ async def test_an_answer_cut_short_is_never_taken_for_whole(bench: Bench, script
     with pytest.raises(TruncatedError):
         await client.answer("POST")
     assert gateway.outcomes() == {"reset": 1}
+
+
+@ENDS
+async def test_dp8_an_old_client_sees_by_a_reset_that_its_answer_is_cut_short(bench: Bench, script: Script) -> None:
+    """To HTTP/1.0 the end of the connection is the end of the answer: that end must not be a clean one."""
+    gateway = await bench.gateway(route_of(await bench.upstream(script)))
+    client = await bench.client()
+    await client.send(OLD)
+    with pytest.raises(ConnectionResetError):
+        await client.to_the_end()
+    assert gateway.outcomes() == {"reset": 1}
+
+
+@pytest.mark.parametrize("limit", ["total", "write_stall", "drain"])
+async def test_dp8_an_old_client_sees_by_a_reset_that_we_gave_its_answer_up(bench: Bench, limit: str) -> None:
+    """The deadline of the answer, of a client that reads nothing, of our own end: none of them looks like an end."""
+
+    async def endless(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (2**24 if limit == "write_stall" else 1))
+        await visit.gone()
+
+    total_s = 0.3 if limit == "total" else 30.0
+    gateway = await bench.gateway(
+        route_of(await bench.upstream(endless), timeouts=Timeouts(total_s=total_s)), limits=Limits(write_stall_s=0.3)
+    )
+    client = await bench.client(receive_bytes=4_096)
+    await client.send(OLD)
+    await client.reader.readuntil(b"\r\n\r\n")
+    if limit == "drain":
+        await gateway.worker.drain(0.1)
+        bench.gateways.clear()
+    else:
+        await until(lambda: gateway.held() == {}, "the answer is given up")
+    with pytest.raises(ConnectionResetError):
+        await client.to_the_end()
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])

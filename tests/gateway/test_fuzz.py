@@ -46,7 +46,7 @@ class Heard:
     forwarded: tuple[Message, ...]
     partial: tuple[Message, ...]
     received: bytes
-    ended: str
+    ended: Ending
 
 
 def served(one: Upstreamed, seen: list[Message]) -> bool:
@@ -121,14 +121,14 @@ def answered(heard: Heard) -> list[tuple[bytes, bytes]]:
         b"" if method == b"HEAD" else b"answer %d" % number for number, method in enumerate(methods, 1)
     ]
     for own in got[len(methods) :]:
-        assert (own.all(b"x-turnout-origin"), heard.ended) == ([b"gateway"], "close")
+        assert (own.all(b"x-turnout-origin"), heard.ended) == ([b"gateway"], "fin")
     return [(one.start[0], one.body if number < len(methods) else b"") for number, one in enumerate(got)]
 
 
 def answers_in(heard: Heard, methods: list[bytes]) -> tuple[Message, ...]:
     """Return the answers to requests of these methods, and a refusal behind them: of HEAD, or of anything else."""
     for refused in ([], [b"GET"], [b"HEAD"]):
-        got, rest = read_answers(heard.received, [*methods, *refused], "fin" if heard.ended else "open")
+        got, rest = read_answers(heard.received, [*methods, *refused], heard.ended)
         if not rest and got.whole == got.messages and not got.error:
             return got.messages
     raise AssertionError(f"this is no row of answers: {heard.received!r}")
@@ -200,7 +200,7 @@ class Told:
 
     first: Message | None
     following: Message | None
-    ended: str
+    ended: Ending
     reused: bool
 
     @property
@@ -221,13 +221,13 @@ def tell(gateway: Stage, method: bytes, version: bytes, pieces: list[bytes], end
         if not backend.deliver(piece):
             break
     gateway.settle()
-    if ending != "open":
+    if ending:
         backend.hang_up(ConnectionResetError() if ending == "rst" else None)
     asked, reused = [method], False
-    if client.received and not client.ended and not waits(client):
+    if client.received and not client.ended and not client.connection.busy:
         asked.append(b"POST")
         reused = follow_up(gateway, client, backend)
-    got, rest = read_answers(client.received, asked, told_ending(client))
+    got, rest = read_answers(client.received, asked, client.ended)
     assert (got.error, rest) == ("", b""), client.received
     first, following = (*got.messages, None, None)[:2]
     assert len(asked) == 1 or following is not None, client.received
@@ -235,17 +235,6 @@ def tell(gateway: Stage, method: bytes, version: bytes, pieces: list[bytes], end
     client.leave()
     gateway.clear()
     return told
-
-
-def waits(client: Client) -> bool:
-    """Whether the client's request is still being answered."""
-    return client.connection.busy
-
-
-def told_ending(client: Client) -> Ending:
-    """Return how the client sees its connection end."""
-    endings: dict[str, Ending] = {"abort": "rst", "close": "fin", "": "open"}
-    return endings[client.ended]
 
 
 def follow_up(gateway: Stage, client: Client, before: Upstreamed) -> bool:
@@ -276,7 +265,7 @@ class Verdict(Enum):
 def compare_answers(gateway: Stage, dice: Tape, wire: bytes, method: bytes) -> Verdict:
     """Fail unless the client is told what h11 reads of a backend's bytes, or that something went wrong."""
     version = dice.pick((b"1.1", b"1.1", b"1.0"))
-    ending: Ending = dice.pick(("fin", "rst", "open"))
+    ending: Ending = dice.pick(("fin", "rst", ""))
     reading, surplus = read_answers(wire, [method], ending)
     theirs = reading.messages[0] if reading.messages else None
     told = [tell(gateway, method, version, cut, ending) for cut in ([wire], messages.pieces(dice, wire))]
@@ -294,7 +283,7 @@ def compare_answers(gateway: Stage, dice: Tape, wire: bytes, method: bytes) -> V
             assert one.first.body == theirs.body
         else:
             assert theirs.body.startswith(one.first.body)
-            assert one.ended == "abort" or ending == "open"
+            assert one.ended == "rst" or not ending
     if told[0].by_backend or told[1].by_backend:
         assert seen_of(told[0]) == seen_of(told[1]), "the cuts between reads changed it"
     if theirs is not None and theirs.whole:
