@@ -5,11 +5,12 @@ The wheel turns every 50 ms, so a deadline is met within two ticks (100 ms) or 1
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
 from router.core.config import MIB, Limits
-from router.core.traffic import Timeouts
+from router.core.traffic import Timeouts, Variant
 from tests.gateway.bench import Bench, route_of, until
 from tests.gateway.clients import TruncatedError, request
 from tests.gateway.upstreams import Visit, answering, never, ok
@@ -39,27 +40,49 @@ async def test_a_variant_that_never_answers_gives_504_at_the_total_deadline(benc
     assert (await client.ask("POST", "/", b"again")).status == 504
 
 
-async def test_a_dripping_answer_is_cut_at_the_total_deadline(bench: Bench) -> None:
-    """A byte every 20 ms does not move the deadline; the client sees a cut answer."""
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "of a body": (OK + b"Content-Length: 1000\r\n\r\n", b"x"),
+    "of chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "of an endless body": (OK + b"\r\n", b"x"),
+    "of a head": (OK + b"X-A: ", b"x"),
+    "of interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("head", "drop"), DRIPS.values(), ids=DRIPS)
+@pytest.mark.parametrize(
+    ("total_s", "every_s"), [(0.5, 0.02), pytest.param(2.0, 0.3, marks=pytest.mark.slow)], ids=["0.5s", "2s"]
+)
+async def test_dp10_a_dripping_answer_ends_at_the_total_deadline(
+    bench: Bench, head: bytes, drop: bytes, total_s: float, every_s: float, figure: Callable[[str], None]
+) -> None:
+    """No drip moves the deadline: 504, or a visible cut where the answer has begun; the place is free again."""
 
     async def drip(visit: Visit) -> None:
         await visit.request()
-        await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        await visit.send(head)
         gone = asyncio.ensure_future(visit.gone())
         while not gone.done():
-            await visit.send(b"x")
-            await asyncio.sleep(0.02)
+            await visit.send(drop)
+            await asyncio.sleep(every_s)
 
     upstream = await bench.upstream(drip)
-    gateway = await bench.gateway(route_of(upstream, timeouts=Timeouts(total_s=0.5)))
+    variant = Variant("v1", (upstream.backend,), max_in_flight=1)
+    gateway = await bench.gateway(route_of(variant, timeouts=Timeouts(total_s=total_s)))
     client = await bench.client()
     began = time.monotonic()
     await client.send(request("POST", "/", b"x"))
-    with pytest.raises(TruncatedError):
-        await client.answer("POST")
-    assert about(0.5, began)
+    if head.endswith(b"\r\n\r\n"):
+        with pytest.raises(TruncatedError):
+            await client.answer("POST")
+    else:
+        assert (await client.answer("POST")).status == 504
+    figure(f"a drip every {every_s:g} s ended after {time.monotonic() - began:.3f} s of {total_s:g} s")
+    assert about(total_s, began)
     await until(lambda: upstream.visits[0].closed_at, "the upstream connection is closed")
     assert gateway.outcomes() == {"timeout": 1}
+    assert gateway.held() == {}
 
 
 async def test_the_total_deadline_begins_with_the_last_byte_of_the_request(bench: Bench) -> None:
