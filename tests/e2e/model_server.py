@@ -124,8 +124,12 @@ class _ServerLine(asyncio.Protocol):
             server.on_request(seen)
         answer = server.answer_to(seen) or self._answer
         if server.delay_s:
-            asyncio.get_running_loop().call_later(server.delay_s, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(server.delay_s, self._write, answer)
         else:
+            self._transport.write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
             self._transport.write(answer)
 
 
