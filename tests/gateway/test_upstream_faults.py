@@ -377,32 +377,3 @@ async def test_an_unused_upstream_connection_is_closed_after_four_seconds(bench:
     await until(lambda: not upstream.open, "the unused connection is closed")
     await client.ask("POST", "/", b"three")
     assert len(upstream.visits) == 2
-
-
-@pytest.mark.slow
-async def test_requests_five_seconds_apart_never_meet_a_closing_variant(bench: Bench) -> None:
-    """A variant that closes after 5 s without a request, as uvicorn does: no request fails."""
-
-    async def five(visit: Visit) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(5.0):
-                    received = await visit.request()
-            except TimeoutError:
-                return
-            if received is None:
-                return
-            await visit.send(ok(received.body))
-
-    upstream = await bench.upstream(five)
-    await bench.gateway(route_of(upstream))
-    clients = [await bench.client() for _ in range(20)]
-
-    async def spaced(number: int) -> list[int]:
-        statuses = []
-        for _ in range(3):
-            statuses.append((await clients[number].ask("POST", "/", b"x")).status)
-            await asyncio.sleep(4.8 + number * 0.02)
-        return statuses
-
-    assert await asyncio.gather(*[spaced(number) for number in range(20)]) == [[200] * 3] * 20

@@ -72,4 +72,5 @@ class Wire:
             await self._talking.wait()
             target.write(data)
             await target.drain()
+        await asyncio.sleep(self.delay_s)  # the end travels as well
         raise ConnectionResetError("one side has ended")
