@@ -118,7 +118,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
         elif lower == b"connection":
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
-            codings.append(value.strip(b" \t").lower())  # the whole value: no list, not even with empty elements
+            codings.append(_coding(value))
         elif lower == b"expect":
             if value.strip().lower() != b"100-continue":
                 return Refusal(417, "the only expectation known here is 100-continue")
@@ -214,7 +214,7 @@ def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
         elif lower == b"connection":
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
-            codings.append(value.strip(b" \t").lower())
+            codings.append(_coding(value))
     if codings and (codings != [b"chunked"] or version == "1.0"):
         return None
     if nominated:
@@ -246,6 +246,11 @@ def is_of_hop(name: bytes) -> bool:
 def _decimal(value: bytes) -> int | None:
     digits = value.strip(b" \t")
     return int(digits) if digits.isdigit() and len(digits) <= MAX_DIGITS else None
+
+
+def _coding(value: bytes) -> bytes:
+    """Return the whole value: no list, not even with empty elements; llhttp takes `chunked` and a tab for another."""
+    return value.strip(b" ").lower()
 
 
 def _tokens(value: bytes) -> list[bytes]:

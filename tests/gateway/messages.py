@@ -140,7 +140,8 @@ LINES = (
     b"Transfer-Encoding: chunked,", b"Transfer-Encoding: ,chunked", b"Transfer-Encoding:",
     b"Transfer_Encoding: chunked", b"Transfer-Encoding: \x00chunked", b"Transfer-Encoding:\r\n chunked",
     b"X: y\r\n\tz", b"X: y\rTransfer-Encoding: chunked", b"X: y\nTransfer-Encoding: chunked", b"X", b": x", b"",
-    b"Host: other.test", b"Host: h.test other", b"Host: h.test/x",
+    b"Transfer-Encoding: chunked\t", b"Content-Length: 5\t", b"Host: other.test", b"Host: h.test other",
+    b"Host: h.test/x",
     b"Connection: close, content-length", b"Connection: host", b"Expect: 200-ok", b"X-A: \x01\x7f", b"X-A: \x80\xff",
 )  # fmt: skip
 BYTES = tuple(bytes([one]) for one in b'\0\t \x0b\x0c\r\n\x85\xa0\x7f\xff,;:0f_+-"')
