@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -84,6 +85,60 @@ async def test_random_bodies_and_framings_stay_exact(bench: Bench, seed: int) ->
         await asyncio.sleep(0)
         await client.send(wire[cut:])
         assert sha((await client.answer("POST")).body) == sha(body)
+
+
+def a_body(rolls: random.Random) -> tuple[bytes, str]:
+    """Return a body of 0 B to 8 MiB, small ones as often as large ones, packed or not, and its coding."""
+    size = rolls.choice((0, 8 * MIB, *[int(2 ** rolls.uniform(0, 23))] * 18))
+    if rolls.random() < 0.5:
+        return rolls.randbytes(size), "identity"
+    return gzip.compress(rolls.randbytes(max(1, size // 2)) * 2, compresslevel=1, mtime=0), "gzip"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(590)
+@pytest.mark.parametrize("bodies", [200, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_dp3_random_bodies_keep_their_digest(bench: Bench, bodies: int, figure: Callable[[str], None]) -> None:
+    """Half of them with requests, half with answers, over four connections: by length and in chunks, gzip'd or not."""
+    rolls, wrong, carried, done = random.Random(3), 0, 0, 0
+
+    def is_wrong(body: bytes, coding: str | None, digest: str | None, expected: str | None) -> bool:
+        nonlocal carried
+        carried += len(body)
+        return (hashlib.sha256(body).hexdigest(), coding) != (digest, expected)
+
+    def fields_of(body: bytes, coding: str) -> tuple[str, str, str]:
+        return f"X-Digest: {hashlib.sha256(body).hexdigest()}", f"Content-Encoding: {coding}", f"X-Coding: {coding}"
+
+    async def script(visit: Visit) -> None:
+        nonlocal wrong
+        async for got in visit.requests():
+            wrong += is_wrong(got.body, got.field("content-encoding"), got.field("x-digest"), got.field("x-coding"))
+            visit.upstream.requests.clear()
+            body, coding = a_body(rolls)
+            own = fields_of(body, coding)
+            await visit.send(chunked(*pieces_of(body), fields=own) if rolls.random() < 0.5 else ok(body, *own))
+
+    await bench.gateway(route_of(await bench.upstream(script)))
+
+    async def user() -> None:
+        nonlocal wrong, done
+        client = await bench.client()
+        while done < bodies // 2:
+            done += 1
+            body, coding = a_body(rolls)
+            own = fields_of(body, coding)
+            framed = chunked_request(*pieces_of(body), fields=own)
+            wire = framed if rolls.random() < 0.5 else request("POST", "/", body, *own)
+            answer, _ = await asyncio.gather(client.answer("POST", within_s=60), client.send(wire))
+            assert answer.status == 200
+            wrong += is_wrong(
+                answer.body, answer.field("content-encoding"), answer.field("x-digest"), answer.field("x-coding")
+            )
+
+    await asyncio.gather(*[user() for _ in range(4)])
+    figure(f"{2 * done:,} bodies, {carried / 2**30:.2f} GiB: {wrong} wrong digests or codings")
+    assert (wrong, 2 * done) == (0, bodies)
 
 
 async def test_encoded_bodies_are_not_touched(bench: Bench) -> None:
