@@ -118,6 +118,9 @@ class Exchange:
         """Choose where the request goes and ask for a connection. Called once, when all earlier answers are out."""
         self.begun = True
         worker, head = self.worker, self.head
+        if head.last_hop:
+            self._answer_options()
+            return
         standing = worker.table.find(head)
         if standing is None:
             self.refuse(404, "no route matches this path and host; `turnout list` shows the routes")
@@ -358,6 +361,15 @@ class Exchange:
         self._ended = True
         self.begun = True
         self._answer_ourselves(status, detail)
+        self._client.exchange_done(keep_alive=self._keep_alive)
+
+    def _answer_options(self) -> None:
+        """Answer OPTIONS as its last recipient (RFC 9110 section 7.6.2)."""
+        self._ended = True
+        if not self.request_complete and not self._rest_is_short:
+            self._keep_alive = False
+        connection = b"" if self._keep_alive else b"connection: close\r\n"
+        self._client.write(heads.NO_CONTENT % (self.request_id, connection))
         self._client.exchange_done(keep_alive=self._keep_alive)
 
     def timed_out(self) -> None:

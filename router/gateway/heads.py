@@ -38,6 +38,8 @@ _ANSWER_SPECIAL = frozenset((
     b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
 ))  # fmt: skip
 _CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+_OPTIONS = (b"connection", b"proxy-connection")
+"""Fields of a request by which the parser takes the connection to end: whoever sent `close` in one must hear of it."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _OF_HOP = frozenset((*_HOP_BY_HOP, b"content-length"))
 
@@ -59,7 +61,8 @@ class RequestHead:
 
     __slots__ = (
         "body_length", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
-        "has_credentials", "host", "http10", "keep_alive", "method", "override", "path", "request_id", "target",
+        "has_credentials", "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
+        "target",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes) -> None:
@@ -70,6 +73,7 @@ class RequestHead:
         self.body_length = 0
         self.http10 = False
         self.keep_alive = True
+        self.last_hop = False  # to be answered here: Max-Forwards allows no other hop
         self.expects_continue = False
         self.request_id = b""
         self.override = b""
@@ -115,7 +119,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
             if length is None:
                 return Refusal(400, "Content-Length must be one decimal number of at most 15 digits")
             head.body_length = length
-        elif lower == b"connection":
+        elif lower in _OPTIONS:
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
             codings.append(_coding(value))
@@ -138,8 +142,10 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
     if hosts and head.host and not HOST.fullmatch(head.host):
         return Refusal(400, "the Host field is not a host name with an optional port")
     if codings:
-        if version == "1.0" or codings != [b"chunked"]:
-            return Refusal(400 if version == "1.0" else 501, "the only transfer coding known here is one chunked")
+        if version == "1.0" or codings[-1] != b"chunked":
+            return Refusal(400, "a body whose last transfer coding is not chunked, or in HTTP/1.0, has no clear end")
+        if len(codings) > 1:
+            return Refusal(501, "the only transfer coding known here is one chunked")
         head.body_length = CHUNKED
     if nominated:
         drop = frozenset(nominated) - _FRAMING
@@ -150,10 +156,20 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
     return _read_target(head)
 
 
+def _count_hop(head: RequestHead) -> None:
+    """Take one from Max-Forwards, which counts for OPTIONS (RFC 9110 section 7.6.2) and for TRACE, refused anyway."""
+    for at, (name, line) in enumerate(head.fields):
+        if name == b"max-forwards" and (left := _decimal(line.partition(b":")[2].rstrip(b"\r\n"))) is not None:
+            head.last_hop = head.last_hop or left == 0
+            head.fields[at] = (name, b"max-forwards: %d\r\n" % (left - 1))
+
+
 def _read_target(head: RequestHead) -> RequestHead | Refusal:
     """Set path, and host for absolute-form, where the target wins over Host (RFC 9112 section 3.2.2)."""
     target = head.target
-    if head.method in (b"CONNECT", b"TRACE"):
+    if head.method == b"OPTIONS":
+        _count_hop(head)
+    elif head.method in (b"CONNECT", b"TRACE"):
         return Refusal(501, f"{head.method.decode()} is not offered by this gateway")
     if not target.startswith(b"/"):
         if target == b"*" and head.method == b"OPTIONS":
@@ -277,6 +293,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\nx-turnout-origin: gateway\r\nx-request-id: %b\r\n%b\r\n"
+"""Turnout's own answer to OPTIONS; takes the request id and a Connection line or nothing."""
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
