@@ -196,6 +196,9 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(head, heads.Refusal):
             self._refuse(head)
             return
+        if head.wants_tls and not self._trusted and self._worker.scheme != b"https":
+            self._refuse(heads.Refusal(421, "an https URL is only served to a TLS connection or a trusted proxy"))
+            return
         self._upgrade = parser.should_upgrade()
         now = self._worker.now()
         self._read_deadline = now + self._limits.body_deadline_s

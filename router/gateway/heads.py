@@ -62,7 +62,7 @@ class RequestHead:
     __slots__ = (
         "body_length", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
         "has_credentials", "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
-        "target",
+        "target", "wants_tls",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes) -> None:
@@ -73,6 +73,7 @@ class RequestHead:
         self.body_length = 0
         self.http10 = False
         self.keep_alive = True
+        self.wants_tls = False  # an absolute target of https
         self.last_hop = False  # to be answered here: Max-Forwards allows no other hop
         self.expects_continue = False
         self.request_id = b""
@@ -183,6 +184,7 @@ def _read_target(head: RequestHead) -> RequestHead | Refusal:
         if not HOST.fullmatch(authority):
             return Refusal(400, "the request target's authority is not a host name with an optional port")
         head.host = authority
+        head.wants_tls = len(scheme) == 5
         head.target = target = tail if tail.startswith(b"/") else b"/" + tail
     if b"#" in target:
         return Refusal(400, "the request target holds a fragment")

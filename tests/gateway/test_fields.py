@@ -231,3 +231,16 @@ async def test_random_field_sets_arrive_as_they_were_sent(bench: Bench, seed: in
             expected = [(name.lower(), value) for name, value in fields]
             names = {name for name, _ in expected}
             assert [one for one in got if one[0] in names] == expected
+
+
+@pytest.mark.parametrize(("trusted", "status"), [((), 421), (("127.0.0.0/8",), 200)], ids=["stranger", "proxy"])
+async def test_an_https_url_without_tls_is_served_to_a_trusted_proxy_alone(
+    bench: Bench, trusted: tuple[str, ...], status: int
+) -> None:
+    """RFC 9110 section 7.4: a request for https came over a secured connection, or through somebody who vouches."""
+    upstream = await bench.upstream()
+    await bench.gateway(route_of(upstream), trusted_proxies=trusted)
+    client = await bench.client()
+    answer = await client.ask("POST", "https://a.test/case", b"x")
+    assert answer.status == status
+    assert [one.target for one in upstream.requests] == (["/case"] if status == 200 else [])
