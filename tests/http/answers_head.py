@@ -77,7 +77,7 @@ FIELDS = (
         Relayed(fields=(("x-a", ("b",)),)), Relayed(without=("x-a",)), BAD_GATEWAY)),
     _field(3, "a value over two lines", "9112 5.2", "X-A: b\r\n c", allowed=(
         Relayed(fields=(("x-a", ("b c",)),)), Relayed(fields=(("x-a", ("b  c",)),)),
-        Relayed(fields=(("x-a", ("b    c",)),)), BAD_GATEWAY)),
+        Relayed(fields=(("x-a", ("b   c",)),)), Relayed(fields=(("x-a", ("b    c",)),)), BAD_GATEWAY)),
     _field(4, "a NUL in a value", "9110 5.5", "X-A: b\0c", allowed=(Relayed(fields=(("x-a", ("b c",)),)), BAD_GATEWAY)),
     _field(5, "a carriage return in a value", "9112 2.2", "X-A: b\rc", allowed=(
         Relayed(fields=(("x-a", ("b c",)),)), BAD_GATEWAY)),
@@ -140,8 +140,8 @@ BODILESS = (
     _bodiless(3, "HEAD without a framing field", "9110 9.3.2", head(_OK), Relayed(b""), method="HEAD"),
     _bodiless(4, "HEAD with a body", "9110 9.3.2", head(_OK, f"Content-Length: {len(POISON)}") + POISON,
               Relayed(b""), *_ANY_END, method="HEAD"),
-    _bodiless(5, "HEAD with two lengths", "9112 6.3", head(_OK, _LENGTH, "Content-Length: 6"), BAD_GATEWAY,
-              method="HEAD"),
+    _bodiless(5, "HEAD with two lengths", "9112 6.3", head(_OK, _LENGTH, "Content-Length: 6"),
+              Relayed(b""), BAD_GATEWAY, method="HEAD"),
     _bodiless(6, "204", "9110 15.3.5", head("HTTP/1.1 204 No Content"), Relayed(b"", _204)),
     _bodiless(7, "204 with a length", "9110 8.6", head("HTTP/1.1 204 No Content", _LENGTH), Relayed(b"", _204),
               BAD_GATEWAY),

@@ -7,6 +7,7 @@ request, on this connection if it stays and on a new one, gets its own answer.
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import dataclass
 
 from tests.http.cases import AnswerCase, Cut, Failed, Outcome, Relayed, Request, RequestCase, head
@@ -30,9 +31,9 @@ class Seen:
     faults: tuple[str, ...]
 
     def __str__(self) -> str:
-        answers = " ".join(
-            f"{one.status}{'' if one.complete else ' cut short'}" for one in (*self.interim, *self.answers)
-        )
+        statuses = [f"{one.status}{'' if one.complete else ' cut short'}" for one in (*self.interim, *self.answers)]
+        runs = [(status, len(list(run))) for status, run in itertools.groupby(statuses)]
+        answers = " ".join(status if number == 1 else f"{number} times {status}" for status, number in runs)
         arrived = ", ".join(f"{one.method[:20]} {one.target[:40]}" for one in self.upstream)
         words = [answers or "no answer", self.end, f"upstream: {arrived}" if arrived else "", *self.faults[:2]]
         return "; ".join(filter(None, words))
@@ -41,16 +42,17 @@ class Seen:
 class Peer:
     """One connection to the server under test."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float) -> None:
+        self.wait_s = wait_s
         self._reader = reader
         self._writer = writer
         self.stream = Stream(self._more)
         self.interim: list[Message] = []
 
     @classmethod
-    async def open(cls, port: int) -> "Peer":
-        """Connect."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, port: int, wait_s: float) -> "Peer":
+        """Connect; `wait_s` is how long it waits for more bytes."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port), wait_s)
 
     async def send(self, *pieces: bytes) -> None:
         """Send bytes as they are; a server that has closed is seen when its answer is read."""
@@ -68,7 +70,7 @@ class Peer:
 
     async def _more(self) -> bytes:
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(self.wait_s):
                 return await self._reader.read(2**18)
         except ConnectionError:
             return b""
@@ -91,10 +93,10 @@ class Peer:
         self._writer.transport.abort()
 
 
-async def play_request(case: RequestCase, port: int, recorder: Recorder) -> Seen:
+async def play_request(case: RequestCase, port: int, recorder: Recorder, wait_s: float = WAIT_S) -> Seen:
     """Send the bytes of a case, and return what client and upstream have seen."""
     recorder.begin()
-    peer = await Peer.open(port)
+    peer = await Peer.open(port, wait_s)
     answers: list[Message] = []
     end = OPEN
     faults: list[str] = []
@@ -162,7 +164,7 @@ def _end_of(error: Exception) -> str:
 async def _next(port: int, recorder: Recorder) -> list[str]:
     """Return what is wrong with the next requests of another client, once the upstream has nothing half."""
     faults = []
-    peer = await Peer.open(port)
+    peer = await Peer.open(port, WAIT_S)
     try:
         for _ in range(2):
             answer = await peer.ask("/fresh")
@@ -197,7 +199,15 @@ def judge_request(case: RequestCase, seen: Seen) -> str:
         return str(seen)
     if any(one.target == "/smuggled" for one in seen.upstream):
         return f"smuggled; {seen}"
-    return "" if any(_is_outcome(one, seen) for one in case.allowed) else str(seen)
+    if any(_is_outcome(one, seen) for one in case.allowed):
+        return ""
+    pairs = [pair for one in case.allowed for pair in zip(one.upstream, seen.upstream, strict=False)]
+    return _told(seen, [_wrong_fields(got, expected.fields, expected.without) for expected, got in pairs])
+
+
+def _told(seen: Seen, wrong: list[str]) -> str:
+    """Return what was seen, with the first thing that is wrong with fields or body."""
+    return "; ".join([str(seen), *[one for one in wrong if one][:1]])
 
 
 def _is_outcome(outcome: Outcome, seen: Seen) -> bool:
@@ -217,25 +227,31 @@ def _is_request(expected: Request, got: Message) -> bool:
         expected.method == got.method
         and expected.target in (None, got.target)
         and expected.body == got.body
-        and _has_fields(got, expected.fields, expected.without)
+        and not _wrong_fields(got, expected.fields, expected.without)
     )
 
 
-def _has_fields(got: Message, fields: tuple[tuple[str, tuple[str, ...]], ...], without: tuple[str, ...]) -> bool:
-    return all(tuple(got.all(name)) == values for name, values in fields) and not any(map(got.all, without))
+def _wrong_fields(got: Message, fields: tuple[tuple[str, tuple[str, ...]], ...], without: tuple[str, ...]) -> str:
+    """Return the first field that should have been otherwise, "" when there is none."""
+    expected = (*fields, *((name, ()) for name in without))
+    wrong = [(name, got.all(name)) for name, values in expected if tuple(got.all(name)) != values]
+    if not wrong:
+        return ""
+    name, values = wrong[0]
+    return f"{name}: {', '.join(values)[:40]}" if values else f"no {name}"
 
 
-async def play_answer(case: AnswerCase, port: int, recorder: Recorder) -> Seen:
+async def play_answer(case: AnswerCase, port: int, recorder: Recorder, wait_s: float = WAIT_S) -> Seen:
     """Ask for the answer of a case, then for others, and return what the client has seen."""
     recorder.begin(case)
-    peer = await Peer.open(port)
+    peer = await Peer.open(port, wait_s)
     answers: list[Message] = []
     faults: list[str] = []
     try:
         await peer.send(head(f"{case.method} /case HTTP/{case.version}", "Host: a.test", *case.fields))
         answers.append(await peer.answer(case.method))
         recorder.release.set()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(wait_s):
             await recorder.answered.wait()
         end = await _stays(peer, faults) if answers[0].complete else CLOSED
     except (CutError, UnreadableError, TimeoutError) as error:
@@ -250,8 +266,11 @@ async def play_answer(case: AnswerCase, port: int, recorder: Recorder) -> Seen:
 
 def judge_answer(case: AnswerCase, seen: Seen) -> str:
     """Return what is wrong, "" when nothing is."""
-    good = not seen.faults and seen.end in (OPEN, CLOSED) and any(_is_end(one, seen) for one in case.allowed)
-    return "" if good else str(seen)
+    if not seen.faults and seen.end in (OPEN, CLOSED) and any(_is_end(one, seen) for one in case.allowed):
+        return ""
+    relayed = [one for one in case.allowed if isinstance(one, Relayed)]
+    wrong = [_wrong_fields(seen.answers[0], one.fields, one.without) for one in relayed] if seen.answers else []
+    return _told(seen, [*wrong, f"body {seen.answers[0].body[:40]!r}" if seen.answers else ""])
 
 
 def _is_end(allowed: Relayed | Failed | Cut, seen: Seen) -> bool:
@@ -266,5 +285,5 @@ def _is_end(allowed: Relayed | Failed | Cut, seen: Seen) -> bool:
         got.complete
         and got.status in allowed.statuses
         and got.body == allowed.body
-        and _has_fields(got, allowed.fields, allowed.without)
+        and not _wrong_fields(got, allowed.fields, allowed.without)
     )

@@ -114,18 +114,23 @@ class Stream:
         return taken
 
 
-async def read_request(stream: Stream) -> Message:
-    """Return the next request. Raises CutError where the connection ends first, UnreadableError."""
+async def read_request(stream: Stream, send_continue: Callable[[], Awaitable[None]]) -> Message:
+    """Return the next request. Raises CutError where the connection ends first, UnreadableError.
+
+    `send_continue` is awaited before the body of a client that asks for it (RFC 9110 section 10.1.1).
+    """
     stream.cut_here()
     start, fields, faults = _head(await stream.through(b"\r\n\r\n"))
     matched = REQUEST_LINE.fullmatch(start)
     if matched is None:
         raise UnreadableError(f"no request line: {start[:60]!r}")
-    if (hosts := _count(fields, b"host")) != 1:
+    if (hosts := _count(fields, b"host")) != 1 and not (hosts == 0 and matched[3] == b"0"):
         faults.append(f"{hosts} Host fields")
     codings = _codings(fields)
     if codings and matched[3] == b"0":
         faults.append("Transfer-Encoding in HTTP/1.0")
+    if matched[3] == b"1" and b"100-continue" in _tokens(fields, b"expect"):
+        await send_continue()
     body, trailers = await _framed(stream, fields, codings, faults, otherwise=0)
     return Message(start, fields, body, trailers, faults=tuple(faults), raw=stream.taken)
 
