@@ -71,7 +71,8 @@ Server: TypeAlias = Callable[[Script], AbstractAsyncContextManager[int]]
 
 
 @contextlib.asynccontextmanager
-async def _bench() -> AsyncIterator[Bench]:
+async def own_bench() -> AsyncIterator[Bench]:
+    """A bench in a directory of its own, which ends with the checks of every bench."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         bench = Bench(Path(directory))
         try:
@@ -83,7 +84,7 @@ async def _bench() -> AsyncIterator[Bench]:
 @contextlib.asynccontextmanager
 async def turnout(script: Script) -> AsyncIterator[int]:
     """One worker, in this process."""
-    async with _bench() as bench:
+    async with own_bench() as bench:
         upstream = await bench.upstream(script)
         gateway = await bench.gateway(route_of(Variant("v1", (upstream.backend,), host="preserve")))
         yield gateway.port
@@ -91,7 +92,7 @@ async def turnout(script: Script) -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def _program(script: Script, config: str, *command: str) -> AsyncIterator[int]:
-    async with _bench() as bench:
+    async with own_bench() as bench:
         upstream = await bench.upstream(script)
         port = _free_port()
         path = bench.directory / "config"

@@ -1,14 +1,11 @@
-"""docs/http.md: in step with the corpus, and what it says of Turnout is so."""
+"""docs/http.md: in step with the corpus, and with what `test_corpus` holds Turnout to."""
 
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.http.cases import AnswerCase, RequestCase
 from tests.http.corpus import ANSWER_CASES, MISSED, REQUEST_CASES
-from tests.http.servers import turnout
-from tests.http.table import GROUPS, PASSED, results_of
+from tests.http.table import GROUPS, PASSED
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 CASES: tuple[RequestCase | AnswerCase, ...] = (*REQUEST_CASES, *ANSWER_CASES)
@@ -36,10 +33,3 @@ def test_dp1_the_page_has_a_row_for_each_case_and_no_other() -> None:
 def test_dp1_the_page_says_of_turnout_what_is_known_of_it() -> None:
     """Passed, but for the cases that the corpus names with a reason."""
     assert {id_ for id_, (_, cell) in rows().items() if cell != PASSED} == MISSED.keys()
-
-
-@pytest.mark.slow
-async def test_dp1_dp2_turnout_passes_the_whole_corpus_in_one_run() -> None:
-    """One worker, one upstream, case after case: nothing that one leaves behind reaches a later one."""
-    results = await results_of(turnout)
-    assert {id_: wrong for id_, wrong in results.items() if wrong and id_ not in MISSED} == {}
