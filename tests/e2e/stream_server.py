@@ -51,6 +51,8 @@ class StreamServer:
     port: int = 0
     events_sent_s: list[float] = field(default_factory=list)
     bytes_sent: int = 0
+    serving: int = 0
+    """Connections open now."""
 
     @property
     def url(self) -> str:
@@ -66,6 +68,7 @@ class StreamServer:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             _, path, number = head.split(" ")[1].split("/")
@@ -79,6 +82,7 @@ class StreamServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the gateway may close its connections as it likes
         finally:
+            self.serving -= 1
             writer.close()
 
     async def _put(

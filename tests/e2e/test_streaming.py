@@ -10,14 +10,21 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.harness import Turnout, Turnouts, config_for, rss_mib, slowdown
+from tests.e2e.load import until
 from tests.e2e.model_server import ModelServer
-from tests.e2e.stream_server import EVENTS, StreamServer, big_body, digest_of, read_body
+from tests.e2e.stream_server import EVENTS, SLOW_BYTES_PER_S, StreamServer, big_body, digest_of, read_body
+from tests.stopwatch import Stopwatch
 
 MIB = 2**20
 BIG = 64 * MIB
+GIB = 2**30
 LATE_S = 0.050
 SLOW_FOR_S = 5.0
 GROWTH_MIB = 16.0
+AHEAD_MIB = 64
+"""What the kernel holds in two connections, at most: tcp_rmem and tcp_wmem allow 6 to 32 MiB and 4 MiB each."""
+GONE_MS = 250.0
+"""How long after its client an upstream connection may live on (DP9)."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -105,6 +112,20 @@ async def watched_memory(pid: int) -> AsyncIterator[Memory]:
     watching.cancel()
 
 
+async def read_slowly(
+    reader: asyncio.StreamReader, seconds: float, sent_bytes: Callable[[], int]
+) -> tuple[int, list[int]]:
+    """Read 64 KiB/s; return how many bytes that were, and by how many the server was ahead each time."""
+    got, ahead, began_s = 0, [], time.monotonic()
+    while (passed_s := time.monotonic() - began_s) < seconds:
+        if got > passed_s * SLOW_BYTES_PER_S:
+            await asyncio.sleep(0.02)  # the reader's pace is what is tested
+            continue
+        got += len(await reader.read(8 * 1024))
+        ahead.append(sent_bytes() - got)
+    return got, ahead
+
+
 @pytest.mark.parametrize("size", [MIB, BIG], ids=["1 MiB", "64 MiB"])
 async def test_bodies_are_byte_exact_both_ways(serve: Turnout, size: int) -> None:
     """What the server hashes is what the client has sent, and the other way round."""
@@ -112,7 +133,7 @@ async def test_bodies_are_byte_exact_both_ways(serve: Turnout, size: int) -> Non
     assert await get(serve, size) == digest_of(size)
 
 
-async def test_events_arrive_as_they_are_sent(
+async def test_dp7_events_arrive_as_they_are_sent(
     serve: Turnout, server: StreamServer, figure: Callable[[str], None]
 ) -> None:
     """Server-sent events at 10 per second: each reaches the client within 50 ms, not with the next one or the end."""
@@ -125,7 +146,7 @@ async def test_events_arrive_as_they_are_sent(
         arrived_s.append(time.monotonic())
     assert await reader.readexactly(5) == b"0\r\n\r\n"
     writer.close()
-    late_s = [there - sent for sent, there in zip(server.events_sent_s, arrived_s, strict=True)]
+    late_s = [there - sent for sent, there in zip(server.events_sent_s[-EVENTS:], arrived_s, strict=True)]
     figure(f"{EVENTS} events, the latest {1000 * max(late_s):.1f} ms after it was sent")
     assert max(late_s) <= LATE_S * slowdown()
 
@@ -144,6 +165,34 @@ async def test_dp7_a_slow_reader_costs_no_memory(
     figure(f"slow reader: RSS {memory.before:.1f} MiB, {memory.growth:+.1f}; the server had sent {ahead_mib:.1f} MiB")
     assert memory.growth <= GROWTH_MIB
     assert ahead_mib <= GROWTH_MIB
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seconds", [10.0, pytest.param(30.0, marks=pytest.mark.soak)])
+async def test_dp7_a_reader_of_a_gibibyte_is_not_read_ahead_of_and_may_hang_up(
+    serve: Turnout, server: StreamServer, seconds: float, figure: Callable[[str], None]
+) -> None:
+    """64 KiB/s of a 1 GiB answer, then the client is gone: at most 16 MiB more memory; the server is let go at once."""
+    (worker,) = serve.workers()
+    await until(lambda: server.serving == 0)
+    server.bytes_sent = 0
+    async with watched_memory(worker) as memory:
+        reader, writer = await asked(serve, f"POST /get/{GIB} HTTP/1.1\r\ncontent-length: 0")
+        await head_of_answer(reader)
+        got, ahead = await read_slowly(reader, seconds, lambda: server.bytes_sent)
+        writer.transport.abort()
+        watch = Stopwatch()
+        await until(lambda: server.serving == 0)
+        gone_ms = 1000 * watch.elapsed_s
+    figure(
+        f"1 GiB at 64 KiB/s for {seconds:.0f} s: read {got / MIB:.1f} MiB, the server was {max(ahead) / MIB:.1f} MiB "
+        f"ahead; RSS {memory.before:.1f} MiB, {memory.growth:+.1f}; the server was let go {gone_ms:.0f} ms after it"
+    )
+    assert got >= 0.9 * seconds * SLOW_BYTES_PER_S
+    assert max(ahead) <= AHEAD_MIB * MIB
+    assert memory.growth <= GROWTH_MIB
+    assert gone_ms <= GONE_MS
 
 
 @pytest.mark.slow
