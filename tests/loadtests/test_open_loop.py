@@ -1,0 +1,119 @@
+"""The open loop shows the wait that a closed loop hides, and says how late it was itself."""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from loadtests.compare.open_loop import Latencies, Order, measure, percentile
+from loadtests.fixed_answer import ANSWER, FixedAnswer
+from tests.e2e.wire import Line, request
+
+RATE_S, SECONDS = 200.0, 2.0
+STALL_S = 0.5
+
+
+class Ending(FixedAnswer):
+    """Can be ended by the server's side."""
+
+    requests = 0
+
+    def abort(self) -> None:
+        """End the connection."""
+        self._transport.abort()
+
+
+class Stalling(Ending):
+    """Stands still once, from its 100th request on."""
+
+    def on_message_complete(self) -> None:
+        """Answer, at the 100th after a while in which nobody is answered."""
+        Stalling.requests += 1
+        if Stalling.requests == 100:
+            time.sleep(STALL_S)  # the whole server stands still: that is what is tested
+        super().on_message_complete()
+
+
+class Silent(Ending):
+    """Answers the first ten requests only."""
+
+    def on_message_complete(self) -> None:
+        """Answer, or not."""
+        Silent.requests += 1
+        if Silent.requests <= 10:
+            self._transport.write(ANSWER)
+
+
+@contextmanager
+def serving(protocol: type[Ending]) -> Iterator[int]:
+    """Run a server in a thread of its own; gives its port."""
+    protocol.requests = 0
+    lines: list[Ending] = []
+    ports: queue.Queue[int] = queue.Queue()
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+
+    def line() -> Ending:
+        lines.append(protocol())
+        return lines[-1]
+
+    async def serve() -> None:
+        server = await loop.create_server(line, "127.0.0.1", 0)
+        async with server:
+            ports.put(int(server.sockets[0].getsockname()[1]))
+            await ended.wait()
+        for one in lines:
+            one.abort()
+        await asyncio.sleep(0)  # the transports let go of their sockets
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        yield ports.get(timeout=10)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+def asked(port: int) -> Latencies:
+    """Ask at the fixed rate, in this thread."""
+    return measure(Order(port, RATE_S, SECONDS, connections=8))
+
+
+async def closed_loop(port: int) -> list[float]:
+    """Return how long each of as many requests took on one connection, each asked after the one before."""
+    line = await Line.open(port)
+    answers = [await line.ask(request("POST", "/", b"{}")) for _ in range(round(RATE_S * SECONDS))]
+    line.close()
+    return sorted(answer.ended_s - answer.started_s for answer in answers)
+
+
+@pytest.mark.slow
+def test_a_stall_is_seen_by_all_requests_that_were_meant_to_start_in_it() -> None:
+    """0.5 s of 2 s without an answer: a quarter of the requests waited. A closed loop has a single late one."""
+    with serving(Stalling) as port:
+        opened = asked(port)
+    with serving(Stalling) as port:
+        closed_s = asyncio.run(closed_loop(port))
+    assert (opened.requests, opened.errors) == (400, 0)
+    assert 0.9 * STALL_S * 1000 <= opened.p99_ms <= 1.5 * STALL_S * 1000
+    assert percentile(closed_s, 0.99) < 0.2 * STALL_S
+    assert closed_s[-1] >= STALL_S
+
+
+@pytest.mark.slow
+def test_requests_without_an_answer_are_errors_with_the_time_they_waited() -> None:
+    """A server that falls silent after ten answers: the others are counted, not forgotten."""
+    with serving(Silent) as port:
+        opened = asked(port)
+    assert (opened.requests, opened.errors) == (400, 390)
+    assert opened.p50_ms >= 1_000
+
+
+def test_a_percentile_of_nothing_is_zero() -> None:
+    """A client that was never late has no lateness."""
+    assert percentile([], 0.99) == 0.0
