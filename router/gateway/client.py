@@ -423,11 +423,13 @@ class ClientConnection(asyncio.Protocol):
         """Close after what has been written is out.
 
         While the client is still sending, closing would reset the connection and could take the answer with it; so
-        the rest is read and thrown away for a while (RFC 9112 section 9.6).
+        the rest is read and thrown away for a while (RFC 9112 section 9.6). A TLS transport does so by itself until
+        the client confirms the end, or until the same deadline.
         """
         self._closing = True
         self._stall_deadline = NEVER
-        if self._receiving is None and self._refusal is None:
+        secure = not self._transport.can_write_eof()
+        if self._receiving is None and self._refusal is None and not secure:
             self._read_within(self._limits.write_stall_s)
             self._arm()
             self._transport.close()
@@ -435,7 +437,7 @@ class ClientConnection(asyncio.Protocol):
             unread = self._transport.get_write_buffer_size()
             self._read_within(self._limits.write_stall_s if unread else LINGER_S)
             self._arm()
-            if not self._transport.can_write_eof():  # TLS: its own ending reads on for a while, too
+            if secure:
                 self._transport.close()
                 return
             self._transport.write_eof()

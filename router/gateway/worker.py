@@ -19,7 +19,7 @@ from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.following import Follower, Snapshots, states_directory
-from router.gateway.listener_tls import CLOSE_S, listener_context
+from router.gateway.listener_tls import Handshake, listener_context
 from router.gateway.mirror import expire_copies
 from router.gateway.names import Names, system_lookup
 from router.gateway.recorder import Recorder
@@ -32,7 +32,7 @@ from router.telemetry.metrics import METRICS, Histogram, HistogramValue
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from router.core.config import TurnoutConfig
     from router.core.ports import Comparator, ModelAdapter, Store
@@ -81,7 +81,8 @@ class Worker:
         self._adapters = adapters
         self._comparators = comparators
         self._trusted = networks(config.gateway.trusted_proxies)
-        self._clients: set[ClientConnection] = set()
+        self._clients: set[ClientConnection | Handshake] = set()
+        self._failed_handshakes: dict[str, int] = {}
         self._refused_connections = 0
         self._requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,6 +96,7 @@ class Worker:
         self._snapshots = Snapshots(states_directory(config.store))
         self._trip_files = TripFiles(states_directory(config.store))
         self._log = logs.get("gateway")
+        self._throttled = logs.ThrottledLog(self._log)
         self._store_changes = logs.Changes()
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ class Worker:
                 known = list(self._config.routes[name].variants)
                 raise ConfigError(f"routes.{name}.variants", known, f"also {missing}, which has traffic now")
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
-        self._server = await self._listen(listener)
+        self._server = await loop.create_server(self._protocol(), sock=listener, backlog=4096)
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
@@ -140,18 +142,16 @@ class Worker:
         for work in (self._follower.run(), self._trips.run(), *recording, self._beat()):
             self._spawn(work)
 
-    async def _listen(self, listener: "socket.socket") -> asyncio.Server:
+    def _protocol(self) -> "Callable[[], asyncio.Protocol]":
+        """Return what makes the protocol of an accepted connection."""
         tls = self._config.gateway.tls
         if tls is None:
-            return await self._loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=4096)
-        return await self._loop.create_server(
-            lambda: ClientConnection(self),
-            sock=listener,
-            backlog=4096,
-            ssl=listener_context(tls),
-            ssl_handshake_timeout=self.limits.header_deadline_s,
-            ssl_shutdown_timeout=CLOSE_S,
-        )
+            return lambda: ClientConnection(self)
+        try:
+            context = listener_context(tls)
+        except OSError as error:  # they were checked where the file was read, and have changed since
+            raise ConfigError("gateway.tls", tls.cert, f"files that can be used ({error})") from error
+        return lambda: Handshake(self, context)
 
     def _live(self, name: str) -> LiveRoute:
         route = self._config.routes[name]
@@ -232,7 +232,7 @@ class Worker:
 
     # -- what connections and exchanges ask -------------------------------------------------------------------------
 
-    def admit(self, client: ClientConnection) -> bool:
+    def admit(self, client: ClientConnection | Handshake) -> bool:
         """Take in a new connection; False when there are as many as allowed."""
         if len(self._clients) >= self.limits.connections:
             self._refused_connections += 1
@@ -240,9 +240,15 @@ class Worker:
         self._clients.add(client)
         return True
 
-    def dismiss(self, client: ClientConnection) -> None:
+    def dismiss(self, client: ClientConnection | Handshake) -> None:
         """Forget a connection that is gone."""
         self._clients.discard(client)
+
+    def handshake_failed(self, peer: str, reason: str, why: str) -> None:
+        """Count a connection whose TLS never stood; `why` is for the log, empty for a client that left."""
+        self._failed_handshakes[reason] = self._failed_handshakes.get(reason, 0) + 1
+        if why:
+            self._throttled.info("handshake", "TLS handshake failed", peer=peer, why=why)
 
     def next_id(self) -> bytes:
         """Return the internal id of a new request: unique over all workers and restarts, not for a client to choose."""
@@ -366,6 +372,8 @@ class Worker:
         }
         found.update(self.backends.snapshot())
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
+        for reason, failed in self._failed_handshakes.items():
+            found["turnout_dropped_total"]["connection", reason] = failed
         found["turnout_dropped_total"]["key", "keys_full"] = self.recorder.firsts.dropped
         found["turnout_rescues_total"] = {
             (result.value,): sum(live.rescues.results[result] for live in self.table.lives.values())

@@ -24,6 +24,7 @@ from router.core.observations import Pair
 from router.core.ports import Comparator, ModelAdapter
 from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, apply, idle_state
 from router.core.traffic import Match, Route, Variant
+from router.gateway.client import ClientConnection
 from router.gateway.names import Lookup, system_lookup
 from router.gateway.worker import Worker
 from router.store.codec import encode_state
@@ -140,7 +141,8 @@ class Gateway:
     @property
     def blocked_clients(self) -> int:
         """How many clients read more slowly than they are written to."""
-        return sum(client.blocked for client in self.worker._clients)  # noqa: SLF001 - no metric of it yet
+        clients = self.worker._clients  # noqa: SLF001 - no metric of it yet
+        return sum(isinstance(client, ClientConnection) and client.blocked for client in clients)
 
     def held(self) -> dict[str, int]:
         """Return everything that a worker without clients must not hold, without zeros."""

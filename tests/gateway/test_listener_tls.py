@@ -10,7 +10,7 @@ import pytest
 
 from router.core.config import Limits, ListenerTls
 from tests.gateway.bench import Bench, Gateway, route_of, until
-from tests.gateway.clients import request
+from tests.gateway.clients import Client, request
 from tests.gateway.upstreams import answering, chunked, ok
 
 HELLO_ONLY = b"\x16\x03\x01\x02\x00\x01"
@@ -146,6 +146,62 @@ async def test_handshakes_that_never_end_are_ended_while_a_good_client_is_served
             peer.close()
     assert bench.gateways[0].outcomes() == {"ok": 21}
     assert bench.complaints == []
+
+
+@pytest.mark.parametrize("sent", [b"", HELLO_ONLY], ids=["silent", "dripping"])
+async def test_ov3_a_handshake_ends_at_its_absolute_deadline(bench: Bench, authority: Path, sent: bytes) -> None:
+    """`limits.header_deadline`, also while a byte comes now and then; counted with its reason."""
+    gateway = await secured(bench, authority, limits=Limits(header_deadline_s=0.4))
+    client = await bench.client()
+    await client.send(sent)
+    await until(lambda: gateway.connections == 1, "it counts as a connection")
+    dripping = asyncio.create_task(_drip(client)) if sent else None
+    assert await _the_end(client) == b""
+    if dripping:
+        dripping.cancel()
+    assert gateway.dropped("connection", "handshake_deadline") == 1
+    assert gateway.connections == 0
+
+
+async def _drip(client: Client) -> None:
+    while True:
+        client.writer.write(b"\x00")
+        await asyncio.sleep(0.05)
+
+
+async def _the_end(client: Client) -> bytes:
+    """Return what comes before the connection ends, in order or by a reset."""
+    try:
+        return await client.to_the_end(within_s=5.0)
+    except ConnectionError:
+        return b""
+
+
+@pytest.mark.parametrize("sent", [request(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""], ids=["http", "h2c", "left"])
+async def test_handshakes_that_fail_are_counted_by_reason(bench: Bench, authority: Path, sent: bytes) -> None:
+    """What is no TLS as `handshake_failed`; a client that leaves, such as a probe by connect, as `handshake_left`."""
+    gateway = await secured(bench, authority)
+    client = await bench.client()
+    if sent:
+        await client.send(sent)
+        assert await _the_end(client) == b""
+    else:
+        client.close()
+    reason = "handshake_failed" if sent else "handshake_left"
+    await until(lambda: gateway.dropped("connection", reason) == 1, "it is counted")
+
+
+async def test_ov4_handshakes_count_among_the_connections(bench: Bench, authority: Path) -> None:
+    """`limits.connections` 2: one too many is closed before any cryptography; who is inside is served."""
+    gateway = await secured(bench, authority, limits=Limits(connections=2))
+    half = await bench.client()
+    client = await bench.client(tls=trusting(authority))
+    await until(lambda: gateway.connections == 2, "both are there")
+    with pytest.raises(OSError, match=r".*"):
+        await bench.client(tls=trusting(authority))
+    assert gateway.dropped("connection", "limit") == 1
+    half.abort()
+    assert (await client.ask("POST", "/", b"x")).status == 200
 
 
 def _ended(peer: socket.socket) -> bool:
