@@ -62,6 +62,8 @@ class GatewayConfig:
     workers: int = 1
     limits: Limits = Limits()
     trusted_proxies: tuple[str, ...] = ()
+    override_networks: tuple[str, ...] = ()
+    """Peers whose `x-turnout-variant` chooses the side of their request."""
     response_headers: bool = True
     """Whether answers carry x-turnout-variant and x-turnout-rescued."""
     dns_refresh_s: float = 5.0

@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import httptools
 
@@ -25,6 +25,8 @@ LINGER_S = 2.0
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no seconds: closing throws away what was not sent, and resets the connection."""
+
+Networks: TypeAlias = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 _PAUSED_LINE = 1
 _PAUSED_UPSTREAM = 2
@@ -42,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
         "_answer_deadline", "_closing", "_current", "_fields", "_forwarded", "_head_bytes", "_headers", "_in_head",
         "_limits", "_parser", "_paused", "_peer", "_read_deadline", "_receiving", "_refusal", "_replaying",
         "_silent_bytes", "_stall_deadline", "_transport", "_trusted", "_upgrade", "_url", "_waiting",
-        "_worker", "deadline", "wheel_at",
+        "_worker", "deadline", "may_choose", "wheel_at",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -79,8 +81,10 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         worker = self._worker
         peername = transport.get_extra_info("peername")
-        self._peer = str(peername[0]) if isinstance(peername, tuple) else "unknown"
+        # On a socket for both families an IPv4 peer has a mapped address, which is in no IPv4 network.
+        self._peer = str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else "unknown"
         self._trusted = worker.trusts(self._peer)
+        self.may_choose = worker.lets_choose(self._peer)
         self._forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (self._peer.encode(), worker.scheme)
         if not worker.admit(self):
             self._refuse_now(heads.Refusal(503, "this gateway has as many connections as it may (limits.connections)"))
@@ -456,6 +460,6 @@ class ClientConnection(asyncio.Protocol):
         return self._current is not None
 
 
-def networks(texts: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """Read `trusted_proxies`; raises ValueError on a text that is no address or network."""
+def networks(texts: tuple[str, ...]) -> "Networks":
+    """Read addresses and networks; raises ValueError on a text that is no address or network."""
     return tuple(ipaddress.ip_network(text) for text in texts)

@@ -114,7 +114,7 @@ class Exchange:
 
     # -- the request ------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:  # noqa: C901 - the one place where the order of these things is decided
+    def begin(self) -> None:  # noqa: C901, PLR0912 - the one place where the order of these things is decided
         """Choose where the request goes and ask for a connection. Called once, when all earlier answers are out."""
         self.begun = True
         worker, head = self.worker, self.head
@@ -128,8 +128,12 @@ class Exchange:
         if max(head.body_length, self._request_bytes) > worker.limits.body_bytes:
             self.refuse(413, f"a body may have at most {worker.limits.body_bytes} bytes")
             return
+        assignment: Assignment | None
+        if head.override and self._client.may_choose and (chosen := standing.choose(head.override)) is not None:
+            standing, assignment = chosen
+        else:
+            assignment, self.key_cell = standing.assign(head, self.internal_id)
         self.standing = standing
-        assignment, self.key_cell = standing.assign(head, self.internal_id)
         self.assigned_at_s = worker.wall_s()
         if assignment is not None:
             self.role = assignment.serve

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from router.gateway.mirror import Copy
 
 
+_SIDES = {role.value.encode(): role for role in Role}
+
+
 class LiveVariant:
     """One Variant with its two pools, so that copies can never take a live request's place."""
 
@@ -127,6 +130,9 @@ class Standing:
 
     With a tripped breaker the candidate serves nobody here whatever the state says, and its live requests are no
     longer split as the exposure says: they are left out of `live_tally`, while `tally` goes on with the pairs.
+
+    `judged` False is for requests whose side was chosen, not drawn: they are no evidence, trip nothing, are not copied,
+    and nobody rescues them, since who asks for the candidate wants to see what the candidate does.
     """
 
     __slots__ = (
@@ -134,11 +140,11 @@ class Standing:
         "live", "live_tally", "rescues", "rollout_id", "stable", "state", "tally", "tripped",
     )  # fmt: skip
 
-    def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None) -> None:
+    def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None, *, judged: bool = True) -> None:
         self.live = live
         self.state = state
         self.tripped = live.trip is not None and state.active
-        self.breaker = None if self.tripped else live.breaker
+        self.breaker = live.breaker if judged and not self.tripped else None
         self.exposure = replace(state.exposure, weight_bp=0) if self.tripped else state.exposure
         self.rollout_id = state.id
         self.stable = live.variants[state.stable]
@@ -148,7 +154,7 @@ class Standing:
         self.keyed = bool(live.route.affinity)
         self.first_failures = self.tally is not None and self.keyed and _asks_for_first_failures(state)
         rescue, total_s = live.route.rescue, live.route.timeouts.total_s
-        self.rescues = self.candidate is not None and rescue.enabled
+        self.rescues = judged and self.candidate is not None and rescue.enabled
         self.keeps_bodies = self.rescues and (live.mirror_safe or self.stable.retargets)
         # Stable is asked at the same time as the candidate: what would have been cut there counts alike in both.
         self.first_byte_s = min(rescue.first_byte_s, total_s) if self.rescues and live.mirror_safe else total_s
@@ -174,6 +180,17 @@ class Standing:
         if 0 < exposure.mirror_bp < FULL_BP:
             mirror_bucket = bucket_of(internal_id, self.rollout_id, MIRROR)
         return assign(exposure, serve_bucket, mirror_bucket), cell
+
+    def choose(self, override: bytes) -> "tuple[Standing, Assignment] | None":
+        """Return by what a request goes that asks for a side, and to which; None when it names none.
+
+        The candidate serves only where it serves anybody: weight 0, an abort and a tripped breaker beat the wish.
+        """
+        if override not in _SIDES:
+            return None
+        serves = self.candidate is not None and self.exposure.weight_bp > 0
+        role = Role.CANDIDATE if serves and _SIDES[override] is Role.CANDIDATE else Role.STABLE
+        return Standing(self.live, self.state, None, judged=False), Assignment(role, copy=False)
 
     def variant(self, role: Role) -> LiveVariant:
         """Return the variant in `role`; stable where there is no candidate."""

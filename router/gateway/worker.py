@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from router.core.config import TurnoutConfig
     from router.core.ports import Comparator, ModelAdapter, Store
     from router.core.rollout import RolloutState
+    from router.gateway.client import Networks
     from router.gateway.names import Lookup
     from router.gateway.tally import VariantCounts
     from router.telemetry.metrics import Labels, Snapshot, Value
@@ -81,6 +82,7 @@ class Worker:
         self._adapters = adapters
         self._comparators = comparators
         self._trusted = networks(config.gateway.trusted_proxies)
+        self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
         self._failed_handshakes: dict[str, int] = {}
         self._refused_connections = 0
@@ -257,13 +259,11 @@ class Worker:
 
     def trusts(self, peer: str) -> bool:
         """Whether the X-Forwarded fields of this peer are believed."""
-        if not self._trusted:
-            return False
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
+        return _is_in(self._trusted, peer)
+
+    def lets_choose(self, peer: str) -> bool:
+        """Whether this peer may choose who serves its requests."""
+        return _is_in(self._choosers, peer)
 
     # -- the clock --------------------------------------------------------------------------------------------------
 
@@ -408,6 +408,16 @@ class Worker:
                 labels = (label, reason) if label else (reason,)
                 before = found[metric].get(labels, 0.0)
                 found[metric][labels] = number + before if not isinstance(before, HistogramValue) else before
+
+
+def _is_in(networks: "Networks", peer: str) -> bool:
+    if not networks:
+        return False
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
 
 
 def _seconds(counts: "VariantCounts") -> HistogramValue:

@@ -142,7 +142,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
         routes=_routes(settings, known, beside),
         rollouts=_rollouts(settings),
         freeze=_freeze(settings),
-        gateway=settings.gateway.value(beside),
+        gateway=settings.gateway.value(beside, settings.overrides),
         ops=Listener(settings.ops.host, settings.ops.port),
         admin=Listener(settings.admin.host, settings.admin.port),
         store=settings.store.value(beside),

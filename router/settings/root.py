@@ -21,6 +21,7 @@ from router.settings.server_blocks import (
     GatewayBlock,
     LogBlock,
     OpsBlock,
+    OverridesBlock,
     PairsBlock,
     RecorderBlock,
     StoreBlock,
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     )
 
     gateway: GatewayBlock = Field(default_factory=GatewayBlock)
+    overrides: OverridesBlock = Field(default_factory=OverridesBlock)
     ops: OpsBlock = Field(default_factory=OpsBlock)
     admin: AdminBlock = Field(default_factory=AdminBlock)
     store: StoreBlock = Field(default_factory=StoreBlock)

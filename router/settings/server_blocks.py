@@ -91,7 +91,7 @@ class GatewayBlock(Block):
         "5s", "Between two lookups of a backend's host name; the last addresses that were found stay in use."
     )
 
-    def value(self, beside: Path) -> GatewayConfig:
+    def value(self, beside: Path, overrides: "OverridesBlock") -> GatewayConfig:
         """Return the gateway's part of the configuration, with absolute paths."""
         return GatewayConfig(
             listen=Listener(self.host, self.port),
@@ -100,9 +100,19 @@ class GatewayBlock(Block):
             limits=self.limits.value(),
             dns_refresh_s=self.dns_refresh,
             trusted_proxies=tuple(self.trusted_proxies),
+            override_networks=tuple(overrides.networks),
             response_headers=self.response_headers,
             drain_delay_s=self.drain_delay,
         )
+
+
+class OverridesBlock(Block):
+    """Who may choose the side of a request by `x-turnout-variant: stable|candidate`. Nobody unless named here."""
+
+    networks: list[Network] = Field(
+        [],
+        description="Peers, as addresses or in CIDR form. A proxy named here lets all of its clients choose.",
+    )
 
 
 class OpsBlock(Block):

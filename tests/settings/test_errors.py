@@ -172,6 +172,7 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
         ("webhooks: {allow: ['*.example.com']}", "expected a host name, an address, or a network like 10.0.0.0/8"),
         ("webhooks: {secret_env: a-b}", "webhooks.secret_env: got (hidden), expected the name of an environment"),
         ("webhooks: {interval: 500ms}", "webhooks: got a block of fields, expected an `interval` of at least 1s"),
+        ("overrides: {networks: [x]}", "overrides.networks[0]: got 'x', expected an address or a network"),
         ("tracing: {}", "tracing: got a block of fields, expected nothing: this block is not available yet"),
         (
             "admin: {tls: {cert: x}}",
