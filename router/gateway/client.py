@@ -273,9 +273,12 @@ class ClientConnection(asyncio.Protocol):
         if not self._trusted:
             return b"%bx-forwarded-host: %b\r\n" % (self._forwarded, head.host)
         chain = b", ".join([*head.forwarded_for, self._peer.encode()])
-        proto = head.forwarded_proto or self._worker.scheme
-        host = head.forwarded_host or head.host
-        return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n" % (chain, proto, host)
+        proto = head.forwarded_proto.lower()
+        proto = proto if proto in (b"http", b"https") else self._worker.scheme
+        host = head.forwarded_host if heads.HOST.fullmatch(head.forwarded_host) else head.host
+        return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n%b" % (
+            chain, proto, host, head.claims,
+        )  # fmt: skip
 
     def pause_for_upstream(self) -> None:
         """Take no more of the request until the variant has caught up."""

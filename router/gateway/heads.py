@@ -10,6 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from router.gateway.trust import CLAIMS, aliases, climbs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,7 +34,8 @@ _OWN = (
     b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
     b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
 )  # fmt: skip
-_REQUEST_SPECIAL = frozenset((*_HOP_BY_HOP, *_OWN))
+_REQUEST_SPECIAL = frozenset((*_HOP_BY_HOP, *_OWN, *CLAIMS))
+_REQUEST_SPECIAL |= aliases(_REQUEST_SPECIAL)
 _ANSWER_SPECIAL = frozenset((
     *_HOP_BY_HOP, b"content-length", b"x-request-id",
     b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
@@ -56,11 +59,12 @@ class RequestHead:
     """What the gateway needs to know of a request's head; built once, then only read.
 
     `body_length` is a number of bytes or CHUNKED. `fields` are the end-to-end fields in order as (lower-case name,
-    whole line). A frozen dataclass costs three times as much to build, and this is built for each request.
+    whole line); `claims` are the lines that only a trusted proxy may say. A frozen dataclass costs three times as much
+    to build, and this is built for each request.
     """
 
     __slots__ = (
-        "body_length", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
+        "body_length", "claims", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
         "has_credentials", "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
         "target", "wants_tls",
     )  # fmt: skip
@@ -79,6 +83,7 @@ class RequestHead:
         self.request_id = b""
         self.override = b""
         self.forwarded_for: list[bytes] = []
+        self.claims = b""
         self.forwarded_proto = b""
         self.forwarded_host = b""
         self.has_credentials = False
@@ -95,7 +100,7 @@ class Refusal:
         self.detail = detail
 
 
-def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of handlers would cost a call per field
+def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a table of handlers would cost a call per field
     method: bytes, target: bytes, version: str, headers: "Fields"
 ) -> RequestHead | Refusal:
     """Return the head of a request, or why it is refused (RFC 9112 sections 3.2 and 6.1)."""
@@ -104,6 +109,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
     if version not in ("1.1", "1.0"):
         return Refusal(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
     hosts = 0
+    websocket = False
     nominated: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
@@ -138,6 +144,10 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
             head.forwarded_proto = value
         elif lower == b"x-forwarded-host":
             head.forwarded_host = value
+        elif lower in CLAIMS:
+            head.claims += b"%b: %b\r\n" % (name, value)
+        elif lower == b"upgrade" and b"websocket" in _tokens(value):
+            websocket = True
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Refusal(400, f"a request has exactly one Host field, this one has {hosts}")
     if hosts and head.host and not HOST.fullmatch(head.host):
@@ -154,6 +164,8 @@ def read_request(  # noqa: C901, PLR0911, PLR0912 - one flat pass: a table of ha
         head.fields = [field for field in head.fields if field[0] not in drop]
     elif version == "1.0":
         head.keep_alive = False
+    if websocket and b"upgrade" in nominated:
+        return Refusal(501, "WebSocket is not spoken here; use HTTP/1.1")
     return _read_target(head)
 
 
@@ -165,7 +177,7 @@ def _count_hop(head: RequestHead) -> None:
             head.fields[at] = (name, b"max-forwards: %d\r\n" % (left - 1))
 
 
-def _read_target(head: RequestHead) -> RequestHead | Refusal:
+def _read_target(head: RequestHead) -> RequestHead | Refusal:  # noqa: PLR0911 - one for each fault
     """Set path, and host for absolute-form, where the target wins over Host (RFC 9112 section 3.2.2)."""
     target = head.target
     if head.method == b"OPTIONS":
@@ -189,6 +201,8 @@ def _read_target(head: RequestHead) -> RequestHead | Refusal:
     if b"#" in target:
         return Refusal(400, "the request target holds a fragment")
     head.path = target.partition(b"?")[0]
+    if climbs(head.path):
+        return Refusal(400, "the request target has a dot segment; resolve it before you send it")
     return head
 
 
