@@ -20,11 +20,38 @@ def usable(tls: ListenerTls, at: Location) -> Iterator[Finding]:
             context.load_cert_chain(tls.cert, tls.key, password=_no_password)
         except (ssl.SSLError, ValueError) as error:
             yield Finding((*at, "cert"), tls.cert, f"a certificate in PEM, and in `key` its key: {_reason(error)}")
+        else:
+            if (why := _not_believed(context, tls.cert)) is not None:
+                yield Finding((*at, "cert"), tls.cert, f"a certificate for a server that is valid now: {why}")
     if tls.client_ca is not None and "client_ca" not in unreadable:
         try:
             context.load_verify_locations(tls.client_ca)
         except ssl.SSLError as error:
             yield Finding((*at, "client_ca"), tls.client_ca, f"certificates in PEM: {_reason(error)}")
+
+
+def _not_believed(server: ssl.SSLContext, cert: str) -> str | None:
+    """Say what a client that trusts this very certificate still has against it: that it is over, or for no server.
+
+    By a handshake in memory: `ssl` has no public way to read the dates of a certificate that is not an authority's.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.load_verify_locations(cert)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    for _ in range(4):  # more flights than any handshake has
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message
+            except ssl.SSLError as error:
+                return error.reason or "no handshake is possible with it"
+    return None
 
 
 def _why_unreadable(file: str) -> str | None:

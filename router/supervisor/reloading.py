@@ -34,6 +34,7 @@ def refusal_of(old: TurnoutConfig, new: TurnoutConfig) -> str | None:
         name
         for name, before, after in (
             ("gateway.host or gateway.port", old.gateway.listen, new.gateway.listen),
+            ("gateway.tls (whether it is set)", old.gateway.tls is None, new.gateway.tls is None),
             ("gateway.workers", old.gateway.workers, new.gateway.workers),
             ("ops", old.ops, new.ops),
             ("admin", old.admin, new.admin),

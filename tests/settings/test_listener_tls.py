@@ -30,6 +30,10 @@ def pem(tmp_path: Path) -> Path:
         ("openssl", "ec", "-in", "key.pem", "-out", "locked.pem", "-aes128", "-passout", "pass:secret"),
     ):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        ["faketime", "90 days ago", *new, "-keyout", "over.key", "-out", "over.pem"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
     (tmp_path / "empty.pem").touch()
     return tmp_path
 
@@ -56,6 +60,7 @@ def test_the_files_are_found_beside_the_configuration(read: Reader, pem: Path) -
         ),
         ({"cert": "cert.pem", "key": "none.pem"}, "gateway.tls.key: "),
         ({"cert": "cert.pem", "key": "other.pem"}, "in `key` its key: key values mismatch"),
+        ({"cert": "over.pem", "key": "over.key"}, "valid now: certificate has expired"),
         ({"cert": "empty.pem", "key": "key.pem"}, "gateway.tls.cert: "),
         ({"cert": "cert.pem", "key": "locked.pem"}, "gateway.tls.cert: "),
         ({"cert": "cert.pem", "key": "key.pem", "client_ca": "empty.pem"}, "gateway.tls.client_ca: "),
