@@ -14,7 +14,6 @@ How an answer becomes a Prediction, without guessing:
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -23,7 +22,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from router.core.errors import ConfigError, UnreadableError
-from router.core.inference import InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
+from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
 
 SCORES = frozenset({"score", "scores", "probabilities"})
@@ -34,6 +33,9 @@ _DIMENSIONS = 32
 """Most dimensions of a tensor; numpy 1 had the same limit. Bounds the work on a hostile answer."""
 
 _NUMBERS = frozenset({float, int})
+
+_SURELY_KEPT = PREDICTION_BYTES // 4
+"""Characters that `kept_label` leaves as they are, whatever they are."""
 
 
 class OpenInference:
@@ -74,10 +76,7 @@ class OpenInference:
                 scores = output if scores is None else scores
             elif labels is None or (name == "label" and labels.get("name") != "label"):
                 labels = output
-        return Prediction(
-            () if labels is None else tuple([_label(row) for row in _tensor_rows(labels)]),
-            () if scores is None else tuple([_score(row) for row in _tensor_rows(scores)]),
-        )
+        return Prediction(() if labels is None else _labels(labels), () if scores is None else _scores(scores))
 
     def check_variant(self, variant: Variant) -> None:
         """Raise ConfigError when both `model` and `path` are asked for; called once at start."""
@@ -134,8 +133,8 @@ def _rows(shape: list[int]) -> int:
     return shape[0] if shape else 1
 
 
-def _tensor_rows(tensor: dict[str, Any]) -> Sequence[Sequence[Any]]:
-    """Return the elements of each row of a tensor, whose data may be flat or nested."""
+def _elements(tensor: dict[str, Any]) -> tuple[list[Any], int]:
+    """Return the elements of a tensor, whose data may be flat or nested, in one list; and how many a row has."""
     shape = _shape(tensor)
     data = tensor.get("data")
     if type(data) is not list:
@@ -147,14 +146,9 @@ def _tensor_rows(tensor: dict[str, Any]) -> Sequence[Sequence[Any]]:
     if len(data) != prod(shape):
         raise UnreadableError(f"tensor: found {len(data)} elements, expected as many as `shape` says")
     rows = _rows(shape)
-    if rows == 1 and data:
-        return (data,)
-    if not data:
-        if rows:  # refused rather than believed: shape [10**12, 0] would make as many empty rows
-            raise UnreadableError("tensor: expected at least one element in each row")
-        return ()
-    width = len(data) // rows
-    return [data[start : start + width] for start in range(0, len(data), width)]
+    if not data and rows:  # refused rather than believed: shape [10**12, 0] would make as many empty rows
+        raise UnreadableError("tensor: expected at least one element in each row")
+    return data, len(data) // rows if rows else 0
 
 
 def _flatter(data: list[Any]) -> list[Any]:
@@ -168,8 +162,24 @@ def _flatter(data: list[Any]) -> list[Any]:
     return flat
 
 
-def _label(row: Sequence[Any]) -> str:
-    return kept_label([_text(value) for value in row])
+def _labels(tensor: dict[str, Any]) -> tuple[str, ...]:
+    data, width = _elements(tensor)
+    texts = _texts(data)
+    if width == 1:
+        return tuple([text if len(text) <= _SURELY_KEPT else kept_label((text,)) for text in texts])
+    return tuple([kept_label(texts[start : start + width]) for start in range(0, len(texts), width or 1)])
+
+
+def _texts(data: list[Any]) -> list[str]:
+    """Return elements as texts: fast where all are of one type, since gateways read this on their loop."""
+    kinds = set(map(type, data))
+    if kinds == {str}:
+        return data
+    if kinds == {int}:
+        return list(map(str, data))
+    if kinds == {float}:
+        return [f"{value + 0.0:.6g}" for value in data]  # the sum makes -0.0 a plain 0
+    return list(map(_text, data))
 
 
 def _text(value: object) -> str:
@@ -179,11 +189,15 @@ def _text(value: object) -> str:
     if isinstance(value, (str, int)):
         return str(value)
     if isinstance(value, float):
-        return f"{value + 0.0:.6g}"  # the sum makes -0.0 a plain 0
+        return f"{value + 0.0:.6g}"
     raise UnreadableError("tensor: expected texts, numbers or booleans in `data`")
 
 
-def _score(row: Sequence[Any]) -> float:
-    if not row or not _NUMBERS.issuperset(map(type, row)):
+def _scores(tensor: dict[str, Any]) -> tuple[float, ...]:
+    data, width = _elements(tensor)
+    if not _NUMBERS.issuperset(map(type, data)):
         raise UnreadableError("scores: expected numbers, at least one in each row")
-    return float(max(row))  # finite: JSON has no other numbers, and orjson refuses those that overflow
+    # All are finite: JSON has no other numbers, and orjson refuses those that overflow.
+    if width == 1:
+        return tuple(map(float, data))
+    return tuple([float(max(data[start : start + width])) for start in range(0, len(data), width or 1)])
