@@ -22,7 +22,8 @@ from router.core.observations import (
 )
 from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
-from router.gateway.mirror import Copy, Side
+from router.gateway.mirror import COPY_OVERHEAD_BYTES, Copy, Side
+from router.gateway.pieces import grown
 from router.gateway.rescue import Rescue, Result, refusal, result_of
 from router.gateway.tally import PairEnd
 
@@ -87,7 +88,7 @@ class Exchange:
         self._early: list[bytes] = []
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._kept: list[bytes] | None = None
+        self._kept: bytes | bytearray | None = None
         self._kept_bytes = 0
         self._request_bytes = 0
         self._retarget = False
@@ -150,7 +151,7 @@ class Exchange:
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
         if self._retarget or (self._rescuable and standing.keeps_bodies):
-            self._kept = []
+            self._kept = b""
         if head.expects_continue and not self.request_complete:
             self._client.write(heads.CONTINUE)
         early, self._early = self._early, []
@@ -220,7 +221,7 @@ class Exchange:
             for name, line in self.head.fields
         )
         return RawRequest(
-            self.method.decode("latin-1"), self.head.target.decode("latin-1"), fields, b"".join(self._kept or ())
+            self.method.decode("latin-1"), self.head.target.decode("latin-1"), fields, bytes(self._kept or b"")
         )
 
     def _acquire(self) -> None:
@@ -556,7 +557,7 @@ class Exchange:
         else:
             # What was not kept was not sent either, and still waits in `_out`.
             if self._kept is not None:
-                self._put_kept(b"".join(self._kept))
+                self._put_kept(bytes(self._kept))
             self._acquire()
         self.flush()
 
@@ -589,7 +590,7 @@ class Exchange:
         other = assignment.serve.other
         self.live_side = Side(self.role)
         self._copy = Copy(self, Side(other), self.standing.variant(other))
-        self._kept = []
+        self._kept = b""
 
     def _copy_refusal(self) -> str:
         live = self.standing.live
@@ -599,8 +600,8 @@ class Exchange:
             return "not_a_prediction"
         if len(live.copies) >= live.route.mirror.in_flight:
             return "in_flight"
-        if live.copy_bytes >= live.route.mirror.body_bytes:
-            return "bytes"
+        if live.copy_bytes + COPY_OVERHEAD_BYTES + max(self.head.body_length, 0) > live.route.mirror.body_bytes:
+            return "bytes"  # a chunked one is not known yet: `_keep` bounds it
         return ""
 
     def _keep(self, data: bytes) -> None:
@@ -617,7 +618,7 @@ class Exchange:
                     Outcome.OVERSIZE, 413, f"bodies over {limits.kept_body_bytes} bytes cannot be readdressed"
                 )
             return
-        kept.append(data)
+        self._kept = grown(kept, data)
         self._kept_bytes += size
         self.worker.kept_bytes += size
 
@@ -626,6 +627,11 @@ class Exchange:
         wanted_again = not self._ended and (self._rescuable or self._rescue is not None)
         if not wanted_again and (self._copy is None or self._copy.side.done):
             self._release_body()
+
+    def copy_sent(self) -> None:
+        """The copy's connection holds the body now: it counts as held until the copy ends, but not twice."""
+        if not self._rescuable and self._rescue is None:
+            self._kept = None
 
     def _release_body(self) -> None:
         self.worker.kept_bytes -= self._kept_bytes
@@ -643,8 +649,7 @@ class Exchange:
         if self._kept is None:
             copy.end_oversize()
             return
-        target, body = self.head.target, b"".join(self._kept)
-        self._kept = [body]  # one buffer, not the pieces and their sum
+        target, body = self.head.target, self._kept  # complete, so nothing is added to it any more
         if copy.variant.retargets:
             try:
                 raw = self.standing.live.adapter.retarget(self._raw_request(), copy.variant.variant)

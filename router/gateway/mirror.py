@@ -20,6 +20,10 @@ CAPTURE_BYTES = 256 * 2**10
 """Longest answer that is kept to be compared (design.md section 5)."""
 
 
+COPY_OVERHEAD_BYTES = 8 * 2**10
+"""What a copy holds besides its body while it waits: request, connection, task. 8 KB by resident memory, 655 copies."""
+
+
 class Side:
     """One variant's half of a pair while it is under way. `body` is None once it is longer than CAPTURE_BYTES."""
 
@@ -52,11 +56,14 @@ class Side:
 
 
 class Copy:
-    """One copy: a `Call` of the copies' pool. Holds the request body until its answer or its end."""
+    """One copy: a `Call` of the copies' pool. Its body counts against its Route's bound until its end.
+
+    Whoever takes the body next holds it alone: first this copy, then its connection, which may send slowly or never.
+    """
 
     __slots__ = (
-        "_connection", "_exchange", "_live", "_sent_at", "_started_at", "abandoned", "body", "method", "side",
-        "target", "variant",
+        "_connection", "_exchange", "_held_bytes", "_live", "_sent_at", "_started_at", "abandoned", "body", "method",
+        "side", "target", "variant",
     )  # fmt: skip
 
     def __init__(self, exchange: "Exchange", side: Side, variant: "LiveVariant") -> None:
@@ -64,21 +71,23 @@ class Copy:
         self.variant = variant
         self.method = exchange.method
         self.target = b""
-        self.body = b""
+        self.body: bytes | bytearray = b""
         self.abandoned = False
         self._exchange = exchange
         self._live: LiveRoute = exchange.standing.live
         self._connection: UpstreamConnection | None = None
+        self._held_bytes = 0
         self._started_at = 0.0
         self._sent_at = 0.0
 
-    def start(self, target: bytes, body: bytes) -> None:
+    def start(self, target: bytes, body: bytes | bytearray) -> None:
         """Send the copy on its way, or end it as shed when its pool is full."""
         self.target = target
         self.body = body
         self._started_at = self._exchange.worker.now()
         self._live.copies[self] = None
-        self._live.copy_bytes += len(body)
+        self._held_bytes = COPY_OVERHEAD_BYTES + len(body)
+        self._live.copy_bytes += self._held_bytes
         if not self.variant.copies.acquire(self):
             self._end(Outcome.SHED)
 
@@ -94,8 +103,10 @@ class Copy:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self._exchange.worker.now()
-        connection.write(self._exchange.copy_head(self, connection.backend) + self.body)
+        connection.write_all((self._exchange.copy_head(self, connection.backend), self.body))
         connection.request_sent()
+        self.body = b""
+        self._exchange.copy_sent()
 
     def on_answer_head(self, head: heads.AnswerHead) -> None:
         self.side.status = head.status
@@ -134,7 +145,7 @@ class Copy:
             return
         if self in self._live.copies:
             del self._live.copies[self]
-            self._live.copy_bytes -= len(self.body)
+            self._live.copy_bytes -= self._held_bytes
         self.body = b""
         latency_ms = (self._exchange.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
         self.side.end(outcome, latency_ms)

@@ -103,6 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a part of the request."""
         self._transport.write(data)
 
+    def write_all(self, parts: "Iterable[bytes | bytearray]") -> None:
+        """Send parts of the request in one go, without a second copy of them."""
+        self._transport.writelines(parts)
+
     def request_sent(self) -> None:
         """Note that the request is complete; only then may the connection be used again."""
         self._request_sent = True

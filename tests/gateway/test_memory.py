@@ -2,13 +2,7 @@
 
 import asyncio
 import gc
-import json
-import os
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +13,9 @@ from router.gateway.mirror import Copy
 from router.gateway.upstream import UpstreamConnection
 from tests.gateway.bench import Bench, route_of, started, until
 from tests.gateway.clients import Client, request
-from tests.gateway.upstreams import Upstream, Visit, ok
+from tests.gateway.processes import dial, worker
+from tests.gateway.upstreams import Visit, ok
 
-ROOT = Path(__file__).parents[2]
 ANSWER = ok(b'{"outputs":[]}')
 ASK = request("POST", "/", b'{"inputs":[]}')
 
@@ -51,56 +45,6 @@ async def ask_fast(client: Client, number: int, at_once: int = 8) -> None:
         for _ in range(at_once):
             await client.reader.readuntil(b"\r\n\r\n")
             assert await client.reader.readexactly(14) == b'{"outputs":[]}'
-
-
-class Process:
-    """A worker in its own process."""
-
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.port = port
-        self._process = process
-
-    def resident_bytes(self) -> int:
-        """Return its resident set size."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    async def held(self) -> dict[str, int]:
-        """Return what it holds, without zeros."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(b"\n")
-        found: dict[str, int] = json.loads(await self._process.stdout.readline())
-        return {name: number for name, number in found.items() if number}
-
-
-@asynccontextmanager
-async def worker(stable: Upstream, candidate: Upstream | None = None, mirror_bp: int = 0) -> AsyncIterator[Process]:
-    """Run a worker process; it must end by itself, with nothing left."""
-    options = {"stable": stable.port, "candidate": (candidate or stable).port, "mirror_bp": mirror_bp}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.gateway.worker_process", json.dumps(options),
-        cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        while not (line := (await process.stdout.readline()).strip()).isdigit():
-            assert line, "the worker did not start"
-        yield Process(process, int(line))
-        process.stdin.close()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def dial(bench: Bench, port: int, receive_bytes: int | None = None) -> Client:
-    """Return a connection that the bench ends."""
-    client = await Client.open(port, receive_bytes)
-    bench.clients.append(client)
-    return client
 
 
 async def warm(bench: Bench, port: int, number: int = 2_000) -> None:
@@ -181,7 +125,7 @@ async def test_an_upload_to_a_slow_variant_costs_at_most_16_mib(bench: Bench) ->
 async def test_twenty_thousand_copied_requests_leave_nothing_behind(bench: Bench) -> None:
     """No body, copy or pair is held any more, no pair was dropped, and the memory of the last 15,000 is nothing."""
     stable, candidate = await bench.upstream(Fast()), await bench.upstream(Fast())
-    async with worker(stable, candidate, mirror_bp=10_000) as process:
+    async with worker(stable, candidate.port, mirror_bp=10_000) as process:
         await warm(bench, process.port, 5_000)
         before = process.resident_bytes()
         clients = [await dial(bench, process.port) for _ in range(4)]

@@ -57,6 +57,13 @@ class Visit:
         self.read_bytes += len(data)
         return data
 
+    async def read_head(self) -> bytes:
+        """Return the head of the next request as it came, b"" at the end: fast, for scripts that read many."""
+        try:
+            return await self.reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return b""
+
     async def request(self) -> Received | None:
         """Return the next request when it is complete, None when the gateway closed before the first byte."""
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)

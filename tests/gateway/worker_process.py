@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from router.core.config import Limits
-from router.core.traffic import Backend, Timeouts, Variant
+from router.core.traffic import Backend, MirrorLimits, Timeouts, Variant
 from tests.gateway.bench import Bench, route_of, started
 
 
@@ -21,16 +21,23 @@ async def main(options: dict[str, int]) -> None:
     route = route_of(
         Variant("v1", (Backend("127.0.0.1", options["stable"]),)),
         Variant("v2", (Backend("127.0.0.1", options["candidate"]),)),
-        timeouts=Timeouts(total_s=600.0),
+        timeouts=Timeouts(connect_s=600.0, total_s=600.0),
+        mirror=MirrorLimits(in_flight=options.get("copies", 200), timeout_s=options.get("copy_timeout_s", 30)),
     )
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
         limits = Limits(write_stall_s=600.0, body_deadline_s=600.0, pipelined=1_000)
-        gateway = await bench.gateway(route, states=[started(0, options["mirror_bp"])], limits=limits)
+        gateway = await bench.gateway(route, states=[started(0, options.get("mirror_bp", 0))], limits=limits)
         print(gateway.port, flush=True)  # noqa: T201 - how it speaks
         while await asyncio.to_thread(sys.stdin.readline):
             recorder = gateway.worker.recorder
-            held = {**gateway.held(), "queue_bytes": recorder.queue_bytes, "drops": sum(recorder.drops.values())}
+            dropped = gateway.worker.table.lives["r"].copy_drops
+            held = {
+                **gateway.held(),
+                "queue_bytes": recorder.queue_bytes,
+                "drops": sum(recorder.drops.values()),
+                **{f"copies dropped: {reason}": number for reason, number in dropped.items()},
+            }
             print(json.dumps(held), flush=True)  # noqa: T201 - how it speaks
         await bench.end()
 

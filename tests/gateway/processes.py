@@ -1,0 +1,71 @@
+"""A gateway worker in a process of its own, whose memory can be measured and whose loop no test holds up."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.gateway.bench import Bench
+from tests.gateway.clients import Client
+from tests.gateway.upstreams import Upstream
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A worker in its own process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.port = port
+        self._process = process
+
+    def resident_bytes(self) -> int:
+        """Return its resident set size."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    async def held(self) -> dict[str, int]:
+        """Return what it holds, without zeros."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        found: dict[str, int] = json.loads(await self._process.stdout.readline())
+        return {name: number for name, number in found.items() if number}
+
+
+@asynccontextmanager
+async def worker(
+    stable: Upstream, candidate: int | None = None, *, in_the_end_free: bool = True, **more: int
+) -> AsyncIterator[Process]:
+    """Run a worker process in front of stable and a candidate's port; `more` are options of worker_process.py.
+
+    It must end by itself, with nothing left, unless a test holds something up to the end.
+    """
+    options = {"stable": stable.port, "candidate": candidate or stable.port, **more}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.gateway.worker_process", json.dumps(options),
+        cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        while not (line := (await process.stdout.readline()).strip()).isdigit():
+            assert line, "the worker did not start"
+        yield Process(process, int(line))
+        if in_the_end_free:
+            process.stdin.close()
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def dial(bench: Bench, port: int, receive_bytes: int | None = None) -> Client:
+    """Return a connection that the bench ends."""
+    client = await Client.open(port, receive_bytes)
+    bench.clients.append(client)
+    return client
