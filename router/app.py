@@ -1,6 +1,6 @@
 """The composition root: the only module that knows every layer, and what each process is made of.
 
-`python -m router.app gateway|control CHANNEL LISTENER PARENT` is how a parent starts its processes; people use
+`python -m router.app gateway|control|compare CHANNEL LISTENER PARENT` is how a process starts others; people use
 `turnout`. Imports stand inside the functions, so that each process loads only what it runs.
 """
 
@@ -116,7 +116,7 @@ async def _supervise(
 
 
 def command(kind: str) -> tuple[str, ...]:
-    """Return the command that starts a `gateway` worker or `control` under a parent."""
+    """Return the command that starts a `gateway` worker or `control` under a parent, or `compare` under a worker."""
     # -P: whatever lies in the working directory must not be imported instead of ours.
     return (sys.executable, "-P", "-m", "router.app", kind)
 
@@ -147,7 +147,11 @@ def main(argv: list[str]) -> None:
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to all of us, the parent alone steers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    end, listener = socket.socket(fileno=channel_fd), socket.socket(fileno=listener_fd)
+    end = socket.socket(fileno=channel_fd)
+    if kind == "compare":
+        _compare_process(end)
+        return
+    listener = socket.socket(fileno=listener_fd)
     if kind == "control":
         asyncio.run(_control_process(end, listener))
     else:
@@ -172,6 +176,14 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
+def _compare_process(end: socket.socket) -> None:
+    from router.gateway.comparer import serve, stand_back
+    from router.plugins import load_adapters, load_comparators
+
+    stand_back()
+    serve(end, load_adapters(), load_comparators())
+
+
 async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
     from router.core.config import LogConfig
     from router.gateway.channel import Channel, Ready
@@ -187,7 +199,10 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
         settings = await _settings(channel)
         logs.configure(settings.config.log, process=f"gateway-{settings.slot}")
         store = RedisStore(settings.store_url)
-        worker = Worker(settings.config, boot=settings.boot, store=store, adapters=adapters, comparators=comparators)
+        worker = Worker(
+            settings.config, boot=settings.boot, store=store, adapters=adapters, comparators=comparators,
+            compare_command=command("compare"),
+        )  # fmt: skip
         await worker.start(listener, strict=settings.strict)
     channel.send(Ready())
     parent = _Parent(channel, worker.snapshot)

@@ -96,8 +96,14 @@ class PairsConfig:
 
 @dataclass(frozen=True, slots=True)
 class RecorderConfig:
-    """The queue between the request path and the store, on each worker."""
+    """The queue between the request path and the store, on each worker.
 
+    `answer_bytes` is the longest answer that is compared; `answers_bytes` bounds all that are held to be compared,
+    short ones apart.
+    """
+
+    answer_bytes: int = 8 * MIB
+    answers_bytes: int = 32 * MIB
     queue_bytes: int = 16 * MIB
     interval_s: float = 0.05
 

@@ -22,9 +22,10 @@ from router.core.observations import (
 )
 from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
-from router.gateway.mirror import COPY_OVERHEAD_BYTES, Copy, Side
+from router.gateway.mirror import COPY_OVERHEAD_BYTES, Copy
 from router.gateway.pieces import grown
 from router.gateway.rescue import Rescue, Result, refusal, result_of
+from router.gateway.side import Side
 from router.gateway.tally import PairEnd
 
 if TYPE_CHECKING:
@@ -492,6 +493,7 @@ class Exchange:
                 self.side_ended()
             else:
                 self._copy = None
+                self.live_side.let_go("")
                 self.standing.live.drop_copy(f"live_{outcome.value}")
                 if self.role is Role.CANDIDATE and outcome.is_failure:
                     self._count_failed_pair(outcome)
@@ -525,7 +527,7 @@ class Exchange:
         connection = self._connection
         if connection is None or not connection.answered:
             if self.live_side is not None:
-                self.live_side.body = None
+                self.live_side.let_go("cut for a rescue")
             self._begin_rescue(Outcome.HTTP_ERROR)
 
     def _begin_rescue(self, failed: Outcome) -> None:
@@ -588,8 +590,9 @@ class Exchange:
             live.drop_copy(reason)
             return
         other = assignment.serve.other
-        self.live_side = Side(self.role)
-        self._copy = Copy(self, Side(other), self.standing.variant(other))
+        answers = self.worker.recorder.answers
+        self.live_side = Side(self.role, answers)
+        self._copy = Copy(self, Side(other, answers), self.standing.variant(other))
         self._kept = b""
 
     def _copy_refusal(self) -> str:

@@ -8,51 +8,16 @@ ends last.
 from typing import TYPE_CHECKING
 
 from router.core.observations import Outcome, outcome_of_status
-from router.gateway import heads
 
 if TYPE_CHECKING:
-    from router.core.traffic import Role
+    from router.gateway import heads
     from router.gateway.exchange import Exchange
+    from router.gateway.side import Side
     from router.gateway.table import LiveRoute, LiveVariant
     from router.gateway.upstream import UpstreamConnection
 
-CAPTURE_BYTES = 256 * 2**10
-"""Longest answer that is kept to be compared (design.md section 5)."""
-
-
 COPY_OVERHEAD_BYTES = 8 * 2**10
 """What a copy holds besides its body while it waits: request, connection, task. 8 KB by resident memory, 655 copies."""
-
-
-class Side:
-    """One variant's half of a pair while it is under way. `body` is None once it is longer than CAPTURE_BYTES."""
-
-    __slots__ = ("answer", "body", "body_bytes", "done", "latency_ms", "outcome", "role", "status")
-
-    def __init__(self, role: "Role") -> None:
-        self.role = role
-        self.outcome = Outcome.OVERSIZE
-        self.status = 0
-        self.latency_ms = 0.0
-        self.body_bytes = 0
-        self.body: list[bytes] | None = []
-        self.answer: heads.AnswerHead | None = None
-        self.done = False
-
-    def add(self, data: bytes) -> None:
-        """Take a piece of the answer's body."""
-        self.body_bytes += len(data)
-        if self.body is not None:
-            if self.body_bytes > CAPTURE_BYTES:
-                self.body = None
-            else:
-                self.body.append(data)
-
-    def end(self, outcome: Outcome, latency_ms: float) -> None:
-        """Close this half."""
-        self.outcome = outcome
-        self.latency_ms = latency_ms
-        self.done = True
 
 
 class Copy:
@@ -66,7 +31,7 @@ class Copy:
         "side", "target", "variant",
     )  # fmt: skip
 
-    def __init__(self, exchange: "Exchange", side: Side, variant: "LiveVariant") -> None:
+    def __init__(self, exchange: "Exchange", side: "Side", variant: "LiveVariant") -> None:
         self.side = side
         self.variant = variant
         self.method = exchange.method
@@ -108,7 +73,7 @@ class Copy:
         self.body = b""
         self._exchange.copy_sent()
 
-    def on_answer_head(self, head: heads.AnswerHead) -> None:
+    def on_answer_head(self, head: "heads.AnswerHead") -> None:
         self.side.status = head.status
         self.side.answer = head
 

@@ -1,40 +1,43 @@
 """The recorder: from finished halves to pairs and counters in the store, without ever holding up a request.
 
-The request path only appends to `put`. Every tick the recorder reads predictions, compares, and counts, for at most 2
-ms per turn of the loop; a task of its own writes batches. Both queues are bounded in bytes by one budget; what does
-not fit is dropped, the oldest first, and counted by reason.
+The request path only appends to `put`. Every tick the recorder has predictions read and compared, and counts, for at
+most 2 ms per turn of the loop; long answers are read by a process of their own. A task writes batches. Both queues are
+bounded in bytes by one budget; what does not fit is dropped, the oldest first, and counted by reason.
 """
 
 import asyncio
-import hashlib
 import math
 from collections import defaultdict, deque
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from router.core.errors import StoreUnavailableError, UnreadableError
-from router.core.inference import Answer, Prediction, RawAnswer, kept_label
-from router.core.observations import Comparison, Pair, PairSide, distance_bucket
+from router.core.errors import StoreUnavailableError
+from router.core.observations import Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
+from router.gateway.comparing import compare, half_of
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
-from router.gateway.mirror import CAPTURE_BYTES
+from router.gateway.large_answers import Job, LargeAnswers
+from router.gateway.side import SMALL_BYTES, Answers
 from router.gateway.tally import PairEnd
 from router.store.pair_codec import encode_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from router.core.config import PairsConfig, RecorderConfig
     from router.core.observations import CounterKey
     from router.core.ports import RecordStore
+    from router.gateway.comparing import Compared, Reading
     from router.gateway.exchange import Exchange
-    from router.gateway.mirror import Side
-    from router.gateway.table import LiveRoute, LiveTable, Standing
+    from router.gateway.side import Side
+    from router.gateway.table import LiveTable, Standing
     from router.gateway.tally import Arrivals, Tally
 
-TURN_S = 0.002
-"""How long one turn of the loop may be spent on comparing (design.md section 5)."""
+TURN_S = 0.001
+"""After how long no further pair is begun in one turn of the loop. One takes up to 0.9 ms (`SMALL_BYTES`), and the
+whole turn may spend 2 ms on comparing (design.md section 5)."""
 
 RAW_OVERHEAD_BYTES = 3_072
 """What a pair holds besides bodies and field lines: the exchange, heads, lists. 2.7 KB by tracemalloc, 10 fields."""
@@ -63,6 +66,7 @@ class Recorder:
         boot: str,
         config: "RecorderConfig",
         pairs: "PairsConfig",
+        compare_command: "Sequence[str]",
         now: "Callable[[], float]",
         on_write: "Callable[[str], None]",
     ) -> None:
@@ -74,6 +78,8 @@ class Recorder:
         self._pairs = pairs
         self._now = now
         self._on_write = on_write
+        self.answers = Answers(config.answer_bytes, config.answers_bytes)
+        self.large = LargeAnswers(compare_command, now)
         self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
         self._fresh: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
         self._outbox: deque[RecordBatch] = deque()
@@ -93,6 +99,8 @@ class Recorder:
         size = RAW_OVERHEAD_BYTES + lines + _held_bytes(live) + _held_bytes(copy)
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
+            live.let_go("")
+            copy.let_go("")
             exchange.pair_lost()
             return
         self.queue_bytes += size
@@ -132,8 +140,7 @@ class Recorder:
         raw = self._raw
         while raw:
             exchange, live, copy, size = raw.popleft()
-            self.queue_bytes -= size
-            self._record(exchange, live, copy)
+            self._compare(exchange, live, copy, size)
             if self._now() > until:
                 break
         for (route, rollout), pairs in self._fresh.items():
@@ -144,10 +151,24 @@ class Recorder:
             self.batch_counters(table)
         return bool(raw)
 
-    def _record(self, exchange: "Exchange", live: "Side", copy: "Side") -> None:
+    def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
+        route = exchange.standing.live
+        stable, candidate = [half_of(side) for side in _in_order(live, copy)]
+        if stable.small and candidate.small:
+            self._record(exchange, live, copy, size, compare(route.adapter, route.comparator, stable, candidate))
+        else:
+            done = partial(self._record, exchange, live, copy, size)
+            self.large.put(Job(route.adapter, route.comparator, stable, candidate, done))
+
+    def _record(  # one argument for each part of a pair
+        self, exchange: "Exchange", live: "Side", copy: "Side", size: int, compared: "Compared"
+    ) -> None:
+        self.queue_bytes -= size
+        live.let_go("")
+        copy.let_go("")
         standing = exchange.standing
-        stable, candidate = (live, copy) if live.role is Role.STABLE else (copy, live)
-        comparison, sides = compare_sides(standing.live, stable, candidate, keep_predictions=self._pairs.predictions)
+        stable, candidate = _in_order(live, copy)
+        comparison = compared.comparison
         missing = next(
             (f"{side.role.value}:{side.outcome.value}" for side in (stable, candidate) if not side.outcome.is_answer),
             "",
@@ -170,8 +191,8 @@ class Recorder:
                 exposure=standing.exposure.id,
                 assigned_at_s=exchange.assigned_at_s,
                 served=live.role.value,
-                stable=sides[0],
-                candidate=sides[1],
+                stable=_pair_side(stable, compared.stable, keep=self._pairs.predictions),
+                candidate=_pair_side(candidate, compared.candidate, keep=self._pairs.predictions),
                 comparison=comparison,
                 key_cell=exchange.key_cell,
             )
@@ -278,89 +299,35 @@ class Recorder:
 
     async def flush(self) -> None:
         """Return when everything that was put or counted has been written; callers bound it by a timeout."""
-        while self._raw or self.firsts:  # noqa: ASYNC110 - once in a process's life
+        while self._raw or self.firsts or self.large:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(0.01)
         self._counters_at = 0.0  # due with the next tick
         while self._outbox or not self._counters_at:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.01)
 
 
+def _in_order(live: "Side", copy: "Side") -> "tuple[Side, Side]":
+    """Return stable's half and the candidate's."""
+    return (live, copy) if live.role is Role.STABLE else (copy, live)
+
+
 def _held_bytes(side: "Side") -> int:
-    """Return what one half of a raw pair holds: the captured body and the lines of the answer's fields."""
+    """Return what one half of a raw pair holds that is counted nowhere else: a short body, the lines of its fields."""
     lines = sum(map(len, side.answer.fields)) if side.answer is not None else 0
-    return lines if side.body is None else lines + side.body_bytes
+    return lines if side.body is None or side.body_bytes > SMALL_BYTES else lines + side.body_bytes
 
 
 def _size(batch: RecordBatch) -> int:
     return len(batch.payload) + 100 * len(batch.counters) + 500
 
 
-def compare_sides(
-    live: "LiveRoute", stable: "Side", candidate: "Side", *, keep_predictions: bool
-) -> tuple[Comparison, tuple[PairSide, PairSide]]:
-    """Read both answers and compare them; a missing, unreadable or too large one gives `same=None` and the reason."""
-    answers = []
-    reason = ""
-    for side in (stable, candidate):
-        answer: Answer | None = None
-        if not side.outcome.is_answer:
-            reason = reason or f"no answer of {side.role.value}: {side.outcome.value}"
-        elif side.body is None:
-            reason = reason or ("size" if side.body_bytes > CAPTURE_BYTES else "cut for a rescue")
-        else:
-            answer, unreadable = _read(live, side)
-            reason = reason or unreadable
-        answers.append(answer)
-    first, second = answers
-    if reason or first is None or second is None:
-        comparison = Comparison(live.comparator.name, same=None, reason=reason)
-    else:
-        comparison = _compare(live, first, second)
-    return comparison, (
-        _pair_side(stable, first, keep=keep_predictions),
-        _pair_side(candidate, second, keep=keep_predictions),
-    )
-
-
-def _compare(live: "LiveRoute", stable: Answer, candidate: Answer) -> Comparison:
-    try:
-        return live.comparator.compare(stable, candidate)
-    except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
-        return Comparison(live.comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}")
-
-
-def _read(live: "LiveRoute", side: "Side") -> tuple[Answer, str]:
-    body = b"".join(side.body or ())
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-    if side.status >= 300:  # an error body holds no prediction
-        return Answer(side.status, len(body), digest), ""
-    fields: list[tuple[str, str]] = []
-    for line in side.answer.fields if side.answer else ():
-        name, _, value = line.partition(b":")
-        fields.append((name.decode("latin-1").lower(), value.strip().decode("latin-1")))
-    try:
-        prediction = live.adapter.read_answer(RawAnswer(side.status, tuple(fields), body))
-    except UnreadableError as error:
-        return Answer(side.status, len(body), digest), f"unreadable answer of {side.role.value}: {error}"
-    except Exception as error:  # noqa: BLE001 - as in `_compare`
-        return Answer(side.status, len(body), digest), f"adapter failed: {type(error).__name__}"
-    return Answer(side.status, len(body), digest, prediction), ""
-
-
-def _pair_side(side: "Side", answer: Answer | None, *, keep: bool) -> PairSide:
-    label, score = _shown(answer.prediction) if keep and answer and answer.prediction else (None, None)
+def _pair_side(side: "Side", reading: "Reading", *, keep: bool) -> PairSide:
     return PairSide(
         outcome=side.outcome,
         status=side.status if side.outcome.is_answer else 0,
         latency_ms=round(side.latency_ms, 3),
         body_bytes=side.body_bytes,
-        digest=answer.digest if answer else "",
-        label=label,
-        score=score,
+        digest=reading.digest,
+        label=reading.label if keep else None,
+        score=reading.score if keep else None,
     )
-
-
-def _shown(prediction: Prediction) -> tuple[str | None, float | None]:
-    """The label and score that the pair log keeps: a batch's labels in one bounded text, the score of a single row."""
-    label = kept_label(prediction.labels) if prediction.labels else None
-    return label, prediction.scores[0] if len(prediction.scores) == 1 else None

@@ -32,7 +32,7 @@ from router.telemetry.metrics import METRICS, Histogram, HistogramValue
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from router.core.config import TurnoutConfig
     from router.core.ports import Comparator, ModelAdapter, Store
@@ -49,6 +49,9 @@ LINGER_S = 1.0
 START_NAMES_S = 0.5
 """How long a start waits for the addresses of its backends. Chosen: as START_STORE_S, and at the same time."""
 
+CANCEL_S = 1.0
+"""How long what is ended may take to end, a comparing process among it. Chosen: it takes milliseconds."""
+
 START_STORE_S = 0.5
 """How long a start waits for the store before it goes by the states on disk. Chosen: start budget 1.5 s."""
 
@@ -56,11 +59,12 @@ START_STORE_S = 0.5
 class Worker:
     """Accepts requests on one listener and routes them by the newest known states.
 
-    `boot` names this process start and is never reused. Nothing is bound or read before `start`. `lookup` finds the
-    addresses of host names; another one may be set before `start`.
+    `boot` names this process start and is never reused. `compare_command` starts a comparing process
+    (`large_answers`). Nothing is bound or read before `start`. `lookup` finds the addresses of host names; another one
+    may be set before `start`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it depends on
         self,
         config: "TurnoutConfig",
         *,
@@ -68,6 +72,7 @@ class Worker:
         store: "Store",
         adapters: "Mapping[str, ModelAdapter]",
         comparators: "Mapping[str, Comparator]",
+        compare_command: "Sequence[str]",
     ) -> None:
         self.limits = config.gateway.limits
         self.lookup: Lookup = system_lookup
@@ -81,6 +86,7 @@ class Worker:
         self._store = store
         self._adapters = adapters
         self._comparators = comparators
+        self._compare_command = compare_command
         self._trusted = networks(config.gateway.trusted_proxies)
         self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
@@ -119,6 +125,7 @@ class Worker:
             boot=self._boot,
             config=self._config.recorder,
             pairs=self._config.pairs,
+            compare_command=self._compare_command,
             now=self.now,
             on_write=self._count_write,
         )
@@ -140,7 +147,7 @@ class Worker:
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
-        recording = (self.recorder.run(), self.recorder.firsts.run())
+        recording = (self.recorder.run(), self.recorder.firsts.run(), self.recorder.large.run())
         for work in (self._follower.run(), self._trips.run(), *recording, self._beat()):
             self._spawn(work)
 
@@ -207,7 +214,8 @@ class Worker:
 
     async def _close(self) -> None:
         self._tick_handle.cancel()
-        for task in tuple(self._tasks):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
         for client in tuple(self._clients):
             client.cut()
@@ -215,6 +223,7 @@ class Worker:
         for live in self.table.lives.values():
             for pool in live.pools():
                 pool.close()
+        await asyncio.wait(tasks, timeout=CANCEL_S)
         try:
             await self._store.forget(self._boot)
         except StoreUnavailableError:
@@ -371,6 +380,8 @@ class Worker:
             "turnout_build_info": {(version(), platform.python_version()): 1.0},
         }
         found.update(self.backends.snapshot())
+        for what, drops in (("answer", self.recorder.answers.drops), ("comparison", self.recorder.large.drops)):
+            found["turnout_dropped_total"].update({(what, reason): n for reason, n in drops.items()})
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
         for reason, failed in self._failed_handshakes.items():
             found["turnout_dropped_total"]["connection", reason] = failed

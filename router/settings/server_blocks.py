@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from router.core.config import (
     FeedbackConfig,
@@ -171,11 +171,24 @@ class RecorderBlock(Block):
     """The queue between the request path and the store, on each worker."""
 
     queue: Size = written("16MiB", "What may wait for the store; the rest is dropped and counted.")
+    answer: Size = written("8MiB", "Longest answer that is compared.")
+    answers: Size = written("32MiB", "All answers over 4 KiB that are held to be compared; at least twice `answer`.")
     interval: Duration = written("50ms", "Time between two writes.")
+
+    @model_validator(mode="after")
+    def _room_for_a_pair(self) -> "RecorderBlock":
+        if self.answers < 2 * self.answer:
+            raise ValueError("`answers` at least twice `answer`: a pair has two of them")
+        return self
 
     def value(self) -> RecorderConfig:
         """Return the recorder's part of the configuration."""
-        return RecorderConfig(queue_bytes=self.queue, interval_s=self.interval)
+        return RecorderConfig(
+            answer_bytes=self.answer,
+            answers_bytes=self.answers,
+            queue_bytes=self.queue,
+            interval_s=self.interval,
+        )
 
 
 class FeedbackBlock(Block):

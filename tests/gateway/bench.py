@@ -18,6 +18,7 @@ from model_adapters.comparators.digest import Digest
 from model_adapters.comparators.label import Label
 from model_adapters.opaque import Opaque
 from model_adapters.open_inference import OpenInference
+from router.app import command
 from router.core.config import GatewayConfig, Limits, StoreConfig, TurnoutConfig
 from router.core.decisions import Decision, SetExposure, Start
 from router.core.observations import Pair
@@ -34,6 +35,7 @@ from tests.gateway.upstreams import Script, Upstream, echo
 
 ROLLOUT = "abc.1"
 ADAPTERS: Mapping[str, ModelAdapter] = {"opaque": Opaque(), "open_inference": OpenInference()}
+COMPARE = command("compare")
 COMPARATORS: Mapping[str, Comparator] = {"digest": Digest(), "label": Label()}
 
 
@@ -152,6 +154,7 @@ class Gateway:
             "in_flight": sum(pool.in_flight for live in lives for pool in live.pools()),
             "copies": sum(len(live.copies) for live in lives),
             "copy_bytes": sum(live.copy_bytes for live in lives),
+            "answer_bytes": self.worker.recorder.answers.held_bytes,
         }
         return {name: number for name, number in found.items() if number}
 
@@ -197,6 +200,7 @@ class Bench:
         comparators: Mapping[str, Comparator] = COMPARATORS,
         adapters: Mapping[str, ModelAdapter] = ADAPTERS,
         lookup: Lookup = system_lookup,
+        compare_command: Sequence[str] = COMPARE,
         **config: Any,  # noqa: ANN401
     ) -> Gateway:
         """Return a running worker; `config` are fields of GatewayConfig or TurnoutConfig."""
@@ -215,6 +219,7 @@ class Bench:
             store=store,
             adapters=adapters,
             comparators=comparators,
+            compare_command=compare_command,
         )
         worker.lookup = lookup
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)

@@ -15,7 +15,7 @@ from router.gateway.table import LiveTable
 from router.gateway.worker import Worker
 from router.store.redis import RedisStore
 from router.testing import MemoryServer
-from tests.gateway.bench import ADAPTERS, COMPARATORS, Bench, Gateway, until
+from tests.gateway.bench import ADAPTERS, COMPARATORS, COMPARE, Bench, Gateway, until
 
 
 class Fleet:
@@ -63,7 +63,7 @@ class Fleet:
                 routes={self._route.name: self._route},
                 store=StoreConfig(directory=str(self._bench.directory / f"worker{index}")),
             ),
-            boot=boot, store=store, adapters=ADAPTERS, comparators=COMPARATORS,
+            boot=boot, store=store, adapters=ADAPTERS, comparators=COMPARATORS, compare_command=COMPARE,
         )  # fmt: skip
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         await worker.start(listener)

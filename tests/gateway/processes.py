@@ -20,11 +20,12 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.port = port
+        self.pid = process.pid
         self._process = process
 
     def resident_bytes(self) -> int:
         """Return its resident set size."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     async def held(self) -> dict[str, int]:

@@ -396,14 +396,3 @@ async def test_every_copy_is_accounted_for(bench: Bench) -> None:
     assert {pair.stable.outcome for pair in pairs} == {Outcome.OK}
     counted = gateway.worker.snapshot()["turnout_pairs_total"]
     assert sum(value for value in counted.values() if isinstance(value, (int, float))) == len(pairs)
-
-
-async def test_an_answer_too_long_to_compare_is_said_to_be_so(bench: Bench) -> None:
-    """Over 256 KiB nothing is kept but the size."""
-    gateway = await shadowed(bench)
-    client = await bench.client()
-    await client.ask("POST", "/", b"x" * 300_000)
-    await client.ask("POST", "/", b"x" * 262_144)
-    long, short = await gateway.pairs(2)
-    assert (long.comparison.same, long.comparison.reason, long.stable.body_bytes) == (None, "size", 300_000)
-    assert (short.comparison.same, short.stable.body_bytes) == (True, 262_144)

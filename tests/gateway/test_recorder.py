@@ -124,9 +124,9 @@ async def test_while_the_store_is_away_the_oldest_pairs_go_first_and_are_counted
 
 
 async def test_pairs_too_large_for_the_queue_are_dropped_as_such(bench: Bench) -> None:
-    """Two answers of 100 KiB do not fit 64 KiB; the requests are answered and counted all the same."""
-    gateway = await shadowed(bench, recorder=RecorderConfig(queue_bytes=64 * KIB))
-    await ask(bench, 3, b"x" * 100_000)
+    """Two answers of 4,000 bytes do not fit 8 KiB; the requests are answered and counted all the same."""
+    gateway = await shadowed(bench, recorder=RecorderConfig(queue_bytes=8 * KIB))
+    await ask(bench, 3, b"x" * 4_000)
     await until(lambda: gateway.dropped("pair", "queue_full") == 3, "the drops are counted")
     await gateway.pairs(0)
     assert gateway.outcomes() == {"ok": 3}
@@ -137,10 +137,10 @@ async def test_pairs_that_nobody_could_keep_are_counted_as_lost_evidence(bench: 
     route = route_of(
         await bench.upstream(), await bench.upstream(), affinity=(AffinitySource(AffinityKind.HEADER, "x-user"),)
     )
-    gateway = await bench.gateway(route, states=[started(*SHADOW)], recorder=RecorderConfig(queue_bytes=64 * KIB))
+    gateway = await bench.gateway(route, states=[started(*SHADOW)], recorder=RecorderConfig(queue_bytes=8 * KIB))
     client = await bench.client()
     for user in ("anna", "anna", "bert"):
-        await client.ask("POST", "/", b"x" * 100_000, f"x-user: {user}")
+        await client.ask("POST", "/", b"x" * 4_000, f"x-user: {user}")
     await until(lambda: gateway.dropped("pair", "queue_full") == 3, "the drops are counted")
     await gateway.worker.recorder.flush()
     found = await counters(gateway)

@@ -180,6 +180,10 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
         ),
         ("pairs: {payloads: true}", "pairs.payloads: got True, expected nothing: payloads are not available yet"),
         ("pairs: {redact: [name]}", "pairs.redact: got a list, expected nothing: payloads are not available yet"),
+        (
+            "recorder: {answer: 20MiB}",
+            "recorder: got a block of fields, expected `answers` at least twice `answer`: a pair has two of them",
+        ),
         ("routes: {}", "routes: got none, expected at least one route"),
         ("routes: {'my route': {}}", "expected a name of 1 to 63 letters, digits, dots, dashes and underscores"),
     ],

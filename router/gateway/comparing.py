@@ -1,0 +1,108 @@
+"""What two answers say and how they differ: bytes in, small values out, no I/O.
+
+The event loop does it for short answers, a process of its own for long ones (`large_answers`).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from router.core.errors import UnreadableError
+from router.core.inference import Answer, Prediction, RawAnswer, kept_label
+from router.core.observations import Comparison
+from router.core.traffic import Role
+from router.gateway.side import SMALL_BYTES
+
+if TYPE_CHECKING:
+    from router.core.ports import Comparator, ModelAdapter
+    from router.gateway.side import Side
+
+
+class Half(NamedTuple):
+    """One variant's answer. `fields` are lines `name: value`; without a body `missing` says why there is none."""
+
+    status: int
+    fields: Sequence[bytes]
+    body: bytes | bytearray | None
+    missing: str
+
+    @property
+    def small(self) -> bool:
+        """Whether reading it is short work."""
+        return self.body is None or len(self.body) <= SMALL_BYTES
+
+
+class Reading(NamedTuple):
+    """What the pair log keeps of one answer: labels of a batch in one bounded text, the score of a single row."""
+
+    digest: str = ""
+    label: str | None = None
+    score: float | None = None
+
+
+class Compared(NamedTuple):
+    """How two answers differ, and what each of them says."""
+
+    comparison: Comparison
+    stable: Reading
+    candidate: Reading
+
+
+def half_of(side: "Side") -> Half:
+    """Return what there is to compare of a closed half."""
+    fields = side.answer.fields if side.answer is not None else ()
+    if not side.outcome.is_answer:
+        return Half(side.status, fields, None, f"no answer of {side.role.value}: {side.outcome.value}")
+    return Half(side.status, fields, side.body, side.missing)
+
+
+def not_compared(comparator: "Comparator", reason: str) -> Compared:
+    """Return that nothing was read."""
+    return Compared(Comparison(comparator.name, same=None, reason=reason), Reading(), Reading())
+
+
+def compare(adapter: "ModelAdapter", comparator: "Comparator", stable: Half, candidate: Half) -> Compared:
+    """Read both answers and compare them; a missing or unreadable one gives `same=None` and the reason."""
+    first, why = _read(adapter, stable, Role.STABLE)
+    second, why_not = _read(adapter, candidate, Role.CANDIDATE)
+    reason = why or why_not
+    if reason or first is None or second is None:
+        comparison = Comparison(comparator.name, same=None, reason=reason)
+    else:
+        comparison = _compare(comparator, first, second)
+    return Compared(comparison, _shown(first), _shown(second))
+
+
+def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> Comparison:
+    try:
+        return comparator.compare(stable, candidate)
+    except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
+        return Comparison(comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}")
+
+
+def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str]:
+    if half.body is None:
+        return None, half.missing
+    body = bytes(half.body)
+    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+    if half.status >= 300:  # an error body holds no prediction
+        return Answer(half.status, len(body), digest), ""
+    fields: list[tuple[str, str]] = []
+    for line in half.fields:
+        name, _, value = line.partition(b":")
+        fields.append((name.decode("latin-1").lower(), value.strip().decode("latin-1")))
+    try:
+        prediction = adapter.read_answer(RawAnswer(half.status, tuple(fields), body))
+    except UnreadableError as error:
+        return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}: {error}"
+    except Exception as error:  # noqa: BLE001 - as in `_compare`
+        return Answer(half.status, len(body), digest), f"adapter failed: {type(error).__name__}"
+    return Answer(half.status, len(body), digest, prediction), ""
+
+
+def _shown(answer: Answer | None) -> Reading:
+    if answer is None:
+        return Reading()
+    prediction = answer.prediction or Prediction()
+    label = kept_label(prediction.labels) if prediction.labels else None
+    return Reading(answer.digest, label, prediction.scores[0] if len(prediction.scores) == 1 else None)

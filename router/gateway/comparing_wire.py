@@ -1,0 +1,92 @@
+"""What a worker and its comparing process say to each other: frames of four bytes of length and a JSON text.
+
+Behind the frame of a question come the two bodies as they are. Nothing is unpickled: the bodies are a model server's
+bytes, and a process that read them is trusted with no more than a small answer.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from router.core.observations import Comparison
+from router.core.ports import Comparator, ModelAdapter
+from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
+
+LENGTH = struct.Struct(">I")
+
+ANSWER_BYTES = 16 * 2**10
+"""Longest answer of the comparing process. Chosen: a reason and two readings take less than 2 KiB."""
+
+REASON_CHARS = 1_000
+"""How much of a comparator's reason comes back. Chosen: a built-in one has at most 200."""
+
+
+def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> list[bytes | bytearray]:
+    """Return the parts of a question, the bodies among them as they are held."""
+    halves = [
+        {
+            "status": half.status,
+            "fields": [line.decode("latin-1") for line in half.fields],
+            "bytes": None if half.body is None else len(half.body),
+            "missing": half.missing,
+        }
+        for half in (stable, candidate)
+    ]
+    head = json.dumps({"adapter": adapter, "comparator": comparator, "halves": halves}).encode()
+    return [LENGTH.pack(len(head)) + head, *[half.body for half in (stable, candidate) if half.body is not None]]
+
+
+def answer_next(
+    stream: BinaryIO, adapters: Mapping[str, ModelAdapter], comparators: Mapping[str, Comparator]
+) -> bytes | None:
+    """Read one question and return the answer's frame; None when the worker has closed its end."""
+    length = stream.read(LENGTH.size)
+    if len(length) < LENGTH.size:
+        return None
+    asked = json.loads(stream.read(LENGTH.unpack(length)[0]))
+    stable, candidate = [_half(told, stream) for told in asked["halves"]]
+    adapter, comparator = adapters.get(asked["adapter"]), comparators[asked["comparator"]]
+    if adapter is None:
+        return _frame(not_compared(comparator, "this adapter is not installed"))
+    return _frame(compare(adapter, comparator, stable, candidate))
+
+
+def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:
+    body = None if told["bytes"] is None else stream.read(told["bytes"])
+    return Half(told["status"], [line.encode("latin-1") for line in told["fields"]], body, told["missing"])
+
+
+def _frame(found: Compared) -> bytes:
+    comparison = found.comparison
+    text = json.dumps(
+        {
+            "comparator": comparison.comparator,
+            "same": _maybe(bool, comparison.same),  # a plug-in may have meant a numpy number
+            "distance": _maybe(float, comparison.distance),
+            "reason": comparison.reason[:REASON_CHARS],
+            "readings": [found.stable, found.candidate],
+        }
+    ).encode()
+    return LENGTH.pack(len(text)) + text
+
+
+def read_answer(text: bytes) -> Compared:
+    """Return what an answer says. Raises ValueError when it is none."""
+    try:
+        told = json.loads(text)
+        comparison = Comparison(
+            str(told["comparator"]), _maybe(bool, told["same"]), _maybe(float, told["distance"]), str(told["reason"])
+        )
+        stable, candidate = [_reading(*one) for one in told["readings"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an answer of a comparing process: {error!r}") from None
+    return Compared(comparison, stable, candidate)
+
+
+def _reading(digest: object, label: object, score: object) -> Reading:
+    return Reading(str(digest), _maybe(str, label), _maybe(float, score))
+
+
+def _maybe(kind: Any, value: object) -> Any:  # noqa: ANN401 - one for three types
+    return None if value is None else kind(value)
