@@ -15,13 +15,21 @@ from tests.gateway.upstreams import Upstream
 ROOT = Path(__file__).parents[2]
 
 
-class Process:
-    """A worker in its own process."""
+class Running:
+    """A process that has printed its port."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.port = port
         self.pid = process.pid
         self._process = process
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+
+class Process(Running):
+    """A worker in its own process."""
 
     def resident_bytes(self) -> int:
         """Return its resident set size."""
@@ -46,19 +54,32 @@ async def worker(
     It must end by itself, with nothing left, unless a test holds something up to the end.
     """
     options = {"stable": stable.port, "candidate": candidate or stable.port, **more}
+    async with _started("tests.gateway.worker_process", json.dumps(options)) as (process, port):
+        yield Process(process, port)
+        if in_the_end_free:
+            assert process.stdin is not None
+            process.stdin.close()
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+@asynccontextmanager
+async def upstream_process() -> AsyncIterator[Running]:
+    """Run an upstream that answers everything by 14 bytes of JSON, and can be stopped."""
+    async with _started("tests.gateway.upstream_process") as (process, port):
+        yield Running(process, port)
+
+
+@asynccontextmanager
+async def _started(module: str, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.gateway.worker_process", json.dumps(options),
+        sys.executable, "-m", module, *arguments,
         cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdin is not None
     assert process.stdout is not None
     try:
         while not (line := (await process.stdout.readline()).strip()).isdigit():
-            assert line, "the worker did not start"
-        yield Process(process, int(line))
-        if in_the_end_free:
-            process.stdin.close()
-            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert line, f"{module} did not start"
+        yield process, int(line)
     finally:
         if process.returncode is None:
             process.kill()

@@ -59,7 +59,7 @@ async def test_without_a_rollout_nothing_is_copied(bench: Bench) -> None:
     await gateway.pairs(0)
 
 
-async def test_only_predictions_are_copied(bench: Bench) -> None:
+async def test_mi6_only_predictions_are_copied(bench: Bench) -> None:
     """GET and PUT are not; the reason is counted."""
     gateway = await shadowed(bench)
     client = await bench.client()
@@ -71,7 +71,7 @@ async def test_only_predictions_are_copied(bench: Bench) -> None:
     assert len(bench.upstreams[1].requests) == 1
 
 
-async def test_a_route_that_is_not_mirror_safe_is_never_copied(bench: Bench) -> None:
+async def test_mi6_a_route_that_is_not_mirror_safe_is_never_copied(bench: Bench) -> None:
     """However large the mirror share is."""
     gateway = await shadowed(bench, mirror_safe=False)
     client = await bench.client()
@@ -213,7 +213,7 @@ async def test_a_failing_live_side_still_makes_its_pair(
 # -- independent lives ------------------------------------------------------------------------------------------------
 
 
-async def test_a_copy_begins_when_the_body_is_complete(bench: Bench) -> None:
+async def test_mi7_a_copy_begins_when_the_body_is_complete(bench: Bench) -> None:
     """The candidate hears nothing of half a request."""
     await shadowed(bench)
     stable, candidate = bench.upstreams
@@ -228,7 +228,7 @@ async def test_a_copy_begins_when_the_body_is_complete(bench: Bench) -> None:
     assert candidate.requests[0].body == b"whole body"
 
 
-async def test_a_client_that_leaves_within_its_body_makes_no_copy(bench: Bench) -> None:
+async def test_mi7_a_client_that_leaves_within_its_body_makes_no_copy(bench: Bench) -> None:
     """Counted as a copy that was not made; no pair."""
     gateway = await shadowed(bench)
     client = await bench.client()
@@ -242,7 +242,7 @@ async def test_a_client_that_leaves_within_its_body_makes_no_copy(bench: Bench) 
     await gateway.pairs(0)
 
 
-async def test_a_client_that_leaves_later_does_not_end_the_copy(bench: Bench) -> None:
+async def test_mi7_a_client_that_leaves_later_does_not_end_the_copy(bench: Bench) -> None:
     """The pair holds the copy's answer and says that the live half was cancelled."""
     release = asyncio.Event()
 
@@ -262,7 +262,27 @@ async def test_a_client_that_leaves_later_does_not_end_the_copy(bench: Bench) ->
     assert (pair.stable.outcome, pair.candidate.outcome) == (Outcome.CANCELLED, Outcome.OK)
 
 
-async def test_a_copy_that_is_still_under_way_does_not_hold_the_next_request(bench: Bench) -> None:
+async def test_mi7_a_shadow_that_dies_does_not_end_the_live_answer(bench: Bench) -> None:
+    """It resets while the client has half of its answer: the rest comes, and the pair says what happened."""
+    release = asyncio.Event()
+
+    async def halting(visit: Visit) -> None:
+        async for _ in visit.requests():
+            await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"a" * 10_000)
+            await release.wait()
+            await visit.send(b"b" * 10_000)
+
+    gateway = await shadowed(bench, resetting(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\nhalf"), stable=halting)
+    client = await bench.client()
+    await client.send(request("POST", "/", b"x"))
+    await until(lambda: not gateway.worker.table.lives["r"].copies, "the copy has ended")
+    release.set()
+    assert (await client.answer("POST")).body == b"a" * 10_000 + b"b" * 10_000
+    pair = (await gateway.pairs(1))[0]
+    assert (pair.stable.outcome, pair.candidate.outcome) == (Outcome.OK, Outcome.RESET)
+
+
+async def test_mi3_a_copy_that_is_still_under_way_does_not_hold_the_next_request(bench: Bench) -> None:
     """No head-of-line blocking on keep-alive; pairs close in any order."""
     release = asyncio.Event()
 
@@ -295,7 +315,7 @@ async def test_pipelined_requests_each_make_a_pair(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
-async def test_a_body_over_the_cap_streams_on_and_its_pair_is_oversize(bench: Bench, framing: str) -> None:
+async def test_mi7_a_body_over_the_cap_streams_on_and_its_pair_is_oversize(bench: Bench, framing: str) -> None:
     """`kept_body`: the live side is byte-exact, the candidate gets nothing, the pair says why."""
     gateway = await shadowed(bench, limits=Limits(kept_body_bytes=100_000))
     client = await bench.client()
@@ -309,6 +329,7 @@ async def test_a_body_over_the_cap_streams_on_and_its_pair_is_oversize(bench: Be
         Outcome.OVERSIZE,
         0,
     )
+    assert gateway.worker.snapshot()["turnout_pairs_total"] == {("candidate:oversize",): 1}
     assert bench.upstreams[1].visits == []
     assert gateway.held() == {}
 
