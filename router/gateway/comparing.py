@@ -15,6 +15,7 @@ from router.gateway.side import SMALL_BYTES
 
 if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter
+    from router.gateway.pieces import Pieces
     from router.gateway.side import Side
 
 
@@ -23,13 +24,18 @@ class Half(NamedTuple):
 
     status: int
     fields: Sequence[bytes]
-    body: bytes | bytearray | None
+    body: "Pieces | None"
     missing: str
 
     @property
     def small(self) -> bool:
         """Whether reading it is short work."""
-        return self.body is None or len(self.body) <= SMALL_BYTES
+        return self.body_bytes <= SMALL_BYTES
+
+    @property
+    def body_bytes(self) -> int:
+        """How long its body is."""
+        return 0 if self.body is None else sum(map(len, self.body))
 
 
 class Reading(NamedTuple):
@@ -83,7 +89,7 @@ def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> Com
 def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str]:
     if half.body is None:
         return None, half.missing
-    body = bytes(half.body)
+    body = b"".join(half.body)
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     if half.status >= 300:  # an error body holds no prediction
         return Answer(half.status, len(body), digest), ""

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from router.core.observations import Comparison
 from router.core.ports import Comparator, ModelAdapter
 from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
+from router.gateway.pieces import Pieces
 
 LENGTH = struct.Struct(">I")
 
@@ -22,19 +23,19 @@ REASON_CHARS = 1_000
 """How much of a comparator's reason comes back. Chosen: a built-in one has at most 200."""
 
 
-def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> list[bytes | bytearray]:
+def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
     halves = [
         {
             "status": half.status,
             "fields": [line.decode("latin-1") for line in half.fields],
-            "bytes": None if half.body is None else len(half.body),
+            "bytes": None if half.body is None else half.body_bytes,
             "missing": half.missing,
         }
         for half in (stable, candidate)
     ]
     head = json.dumps({"adapter": adapter, "comparator": comparator, "halves": halves}).encode()
-    return [LENGTH.pack(len(head)) + head, *[half.body for half in (stable, candidate) if half.body is not None]]
+    return [LENGTH.pack(len(head)) + head, *(stable.body or ()), *(candidate.body or ())]
 
 
 def answer_next(
@@ -53,7 +54,7 @@ def answer_next(
 
 
 def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:
-    body = None if told["bytes"] is None else stream.read(told["bytes"])
+    body: Pieces | None = None if told["bytes"] is None else [stream.read(told["bytes"])]
     return Half(told["status"], [line.encode("latin-1") for line in told["fields"]], body, told["missing"])
 
 

@@ -23,7 +23,7 @@ from router.core.observations import (
 from router.core.traffic import NO_KEY, Role
 from router.gateway import heads
 from router.gateway.mirror import COPY_OVERHEAD_BYTES, Copy
-from router.gateway.pieces import grown
+from router.gateway.pieces import Pieces, add_piece
 from router.gateway.rescue import Rescue, Result, refusal, result_of
 from router.gateway.side import Side
 from router.gateway.tally import PairEnd
@@ -89,7 +89,7 @@ class Exchange:
         self._early: list[bytes] = []
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._kept: bytes | bytearray | None = None
+        self._kept: Pieces | None = None
         self._kept_bytes = 0
         self._request_bytes = 0
         self._retarget = False
@@ -152,7 +152,7 @@ class Exchange:
         if assignment is not None and assignment.copy:
             self._plan_copy(assignment)
         if self._retarget or (self._rescuable and standing.keeps_bodies):
-            self._kept = b""
+            self._kept = []
         if head.expects_continue and not self.request_complete:
             self._client.write(heads.CONTINUE)
         early, self._early = self._early, []
@@ -222,7 +222,7 @@ class Exchange:
             for name, line in self.head.fields
         )
         return RawRequest(
-            self.method.decode("latin-1"), self.head.target.decode("latin-1"), fields, bytes(self._kept or b"")
+            self.method.decode("latin-1"), self.head.target.decode("latin-1"), fields, b"".join(self._kept or ())
         )
 
     def _acquire(self) -> None:
@@ -559,7 +559,7 @@ class Exchange:
         else:
             # What was not kept was not sent either, and still waits in `_out`.
             if self._kept is not None:
-                self._put_kept(bytes(self._kept))
+                self._put_kept(b"".join(self._kept))
             self._acquire()
         self.flush()
 
@@ -593,7 +593,7 @@ class Exchange:
         answers = self.worker.recorder.answers
         self.live_side = Side(self.role, answers)
         self._copy = Copy(self, Side(other, answers), self.standing.variant(other))
-        self._kept = b""
+        self._kept = []
 
     def _copy_refusal(self) -> str:
         live = self.standing.live
@@ -621,7 +621,7 @@ class Exchange:
                     Outcome.OVERSIZE, 413, f"bodies over {limits.kept_body_bytes} bytes cannot be readdressed"
                 )
             return
-        self._kept = grown(kept, data)
+        add_piece(kept, data)
         self._kept_bytes += size
         self.worker.kept_bytes += size
 
@@ -652,11 +652,12 @@ class Exchange:
         if self._kept is None:
             copy.end_oversize()
             return
-        target, body = self.head.target, self._kept  # complete, so nothing is added to it any more
+        target, body = self.head.target, self._kept
         if copy.variant.retargets:
+            self._kept = [b"".join(body)]  # one body, not its pieces and their sum
             try:
                 raw = self.standing.live.adapter.retarget(self._raw_request(), copy.variant.variant)
-                target, body = raw.target.encode("latin-1"), raw.body
+                target, body = raw.target.encode("latin-1"), [raw.body]
             except Exception:  # noqa: BLE001 - whatever a plug-in raises here, the live answer goes on
                 copy.end_unreadable()
                 return
@@ -673,7 +674,7 @@ class Exchange:
         return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-turnout-mirror: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             head.method, copy.target, copy.variant.host_line(backend, head.host), fields,
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
-            len(copy.body),
+            copy.body_bytes,
         )  # fmt: skip
 
     def _count_failed_pair(self, outcome: Outcome) -> None:

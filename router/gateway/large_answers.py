@@ -20,6 +20,7 @@ from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, question, read_a
 
 if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter
+    from router.gateway.pieces import Pieces
 
 WAITING = 256
 """Most pairs that wait. Chosen: two answers of 16 KiB take about 1 ms, so that the last one waits for a second."""
@@ -173,7 +174,7 @@ class _Process:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         return cls(process, reader, writer)
 
-    async def ask(self, parts: "Sequence[bytes | bytearray]") -> bytes:
+    async def ask(self, parts: "Pieces") -> bytes:
         """Return the answer's text. Raises EOFError when the process ends before it, ValueError for nonsense."""
         self._writer.writelines(parts)
         (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))

@@ -12,6 +12,7 @@ from router.core.observations import Outcome, outcome_of_status
 if TYPE_CHECKING:
     from router.gateway import heads
     from router.gateway.exchange import Exchange
+    from router.gateway.pieces import Pieces
     from router.gateway.side import Side
     from router.gateway.table import LiveRoute, LiveVariant
     from router.gateway.upstream import UpstreamConnection
@@ -27,8 +28,8 @@ class Copy:
     """
 
     __slots__ = (
-        "_connection", "_exchange", "_held_bytes", "_live", "_sent_at", "_started_at", "abandoned", "body", "method",
-        "side", "target", "variant",
+        "_connection", "_exchange", "_held_bytes", "_live", "_sent_at", "_started_at", "abandoned", "body",
+        "body_bytes", "method", "side", "target", "variant",
     )  # fmt: skip
 
     def __init__(self, exchange: "Exchange", side: "Side", variant: "LiveVariant") -> None:
@@ -36,7 +37,8 @@ class Copy:
         self.variant = variant
         self.method = exchange.method
         self.target = b""
-        self.body: bytes | bytearray = b""
+        self.body: Pieces = []
+        self.body_bytes = 0
         self.abandoned = False
         self._exchange = exchange
         self._live: LiveRoute = exchange.standing.live
@@ -45,13 +47,14 @@ class Copy:
         self._started_at = 0.0
         self._sent_at = 0.0
 
-    def start(self, target: bytes, body: bytes | bytearray) -> None:
+    def start(self, target: bytes, body: "Pieces") -> None:
         """Send the copy on its way, or end it as shed when its pool is full."""
         self.target = target
         self.body = body
+        self.body_bytes = sum(map(len, body))
         self._started_at = self._exchange.worker.now()
         self._live.copies[self] = None
-        self._held_bytes = COPY_OVERHEAD_BYTES + len(body)
+        self._held_bytes = COPY_OVERHEAD_BYTES + self.body_bytes
         self._live.copy_bytes += self._held_bytes
         if not self.variant.copies.acquire(self):
             self._end(Outcome.SHED)
@@ -68,9 +71,9 @@ class Copy:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self._exchange.worker.now()
-        connection.write_all((self._exchange.copy_head(self, connection.backend), self.body))
+        connection.write_all((self._exchange.copy_head(self, connection.backend), *self.body))
         connection.request_sent()
-        self.body = b""
+        self.body = []
         self._exchange.copy_sent()
 
     def on_answer_head(self, head: "heads.AnswerHead") -> None:
@@ -111,7 +114,7 @@ class Copy:
         if self in self._live.copies:
             del self._live.copies[self]
             self._live.copy_bytes -= self._held_bytes
-        self.body = b""
+        self.body = []
         latency_ms = (self._exchange.worker.now() - self._sent_at) * 1000 if self._sent_at else 0.0
         self.side.end(outcome, latency_ms)
         self._exchange.side_ended()

@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from router.core.observations import Outcome
-from router.gateway.pieces import grown
+from router.gateway.pieces import Pieces, add_piece
 
 if TYPE_CHECKING:
     from router.core.traffic import Role
@@ -53,7 +53,7 @@ class Side:
         self.status = 0
         self.latency_ms = 0.0
         self.body_bytes = 0
-        self.body: bytes | bytearray | None = b""
+        self.body: Pieces | None = []
         self.missing = ""
         self.answer: AnswerHead | None = None
         self.done = False
@@ -65,7 +65,7 @@ class Side:
         self.body_bytes += len(data)
         if self.body is None or (self.body_bytes > SMALL_BYTES and not self._take_room()):
             return
-        self.body = grown(self.body, data)
+        add_piece(self.body, data)
 
     def _take_room(self) -> bool:
         more = self.body_bytes - self._held_bytes

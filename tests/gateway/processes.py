@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.gateway.bench import Bench
 from tests.gateway.clients import Client
@@ -36,24 +37,30 @@ class Process(Running):
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    async def held(self) -> dict[str, int]:
-        """Return what it holds, without zeros."""
+    async def report(self) -> dict[str, Any]:
+        """Return what it holds (`held`), has dropped (`dropped`), its pairs, and how late its loop was (`lag`)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"\n")
-        found: dict[str, int] = json.loads(await self._process.stdout.readline())
-        return {name: number for name, number in found.items() if number}
+        found: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return found
+
+    async def held(self) -> dict[str, int]:
+        """Return what it holds, without zeros."""
+        found: dict[str, int] = (await self.report())["held"]
+        return found
 
 
 @asynccontextmanager
 async def worker(
-    stable: Upstream, candidate: int | None = None, *, in_the_end_free: bool = True, **more: int
+    stable: Upstream | int, candidate: int | None = None, *, in_the_end_free: bool = True, **more: int | str
 ) -> AsyncIterator[Process]:
     """Run a worker process in front of stable and a candidate's port; `more` are options of worker_process.py.
 
     It must end by itself, with nothing left, unless a test holds something up to the end.
     """
-    options = {"stable": stable.port, "candidate": candidate or stable.port, **more}
+    port = stable if isinstance(stable, int) else stable.port
+    options = {"stable": port, "candidate": candidate or port, **more}
     async with _started("tests.gateway.worker_process", json.dumps(options)) as (process, port):
         yield Process(process, port)
         if in_the_end_free:

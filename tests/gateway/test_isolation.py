@@ -58,9 +58,9 @@ async def test_mi1_a_stopped_shadow_costs_live_requests_nothing(
             shadow.signal(signal.SIGSTOP if stop else signal.SIGCONT)
 
         rounds = await alternate(5, lambda: steady(clients, wire, 14, per_s=300, seconds=seconds), stopped)
-        held = await gateway.held()
-        figure(f"shadow stopped: {rounds}; {held.get('copies dropped: in_flight', 0)} copies dropped")
-        assert held["copies dropped: in_flight"] > 0  # it has hung
+        dropped = (await gateway.report())["dropped"]
+        figure(f"shadow stopped: {rounds}; dropped {dropped}")
+        assert dropped["copy/in_flight"] > 0  # it has hung
         assert rounds.added_at_most(1.0, share=0.05)
 
 
@@ -93,16 +93,17 @@ async def test_mi2_a_black_hole_costs_no_more_than_the_configured_memory(
         while len(grown) < rounds:
             await each(250, "POST")
             grown.append(process.resident_bytes() - before)
-        held = await process.held()
+        report = await process.report()
+        held, dropped = report["held"], report["dropped"]
         figure(
             f"{hole}: {1_000 * len(grown)} requests, RSS + {grown[0] / MIB:.1f} MiB, then {grown[-1] / MIB:.1f} MiB; "
-            f"{held['copies']} copies, {held['copies dropped: bytes']} dropped"
+            f"{held['copies']} copies, {dropped['copy/bytes']} dropped"
         )
         assert max(grown) <= CAP_BYTES
         assert max(grown) - grown[0] < 1 * MIB
         assert held["copy_bytes"] <= CAP_BYTES
         assert held["copy_bytes"] > CAP_BYTES - 2 * BODY_BYTES
-        assert held["copies"] + held["copies dropped: bytes"] == 1_000 * len(grown)
+        assert held["copies"] + dropped["copy/bytes"] == 1_000 * len(grown)
 
 
 # -- MI3: requests behind a copy --------------------------------------------------------------------------------------

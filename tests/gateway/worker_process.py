@@ -1,6 +1,6 @@
 """A gateway worker in a process of its own, so that its memory can be measured: `python worker_process.py JSON`.
 
-It prints its port, and a line of JSON with what it holds for each line it reads; the end of its input ends it.
+It prints its port, and a line of JSON (`report`) for each line it reads; the end of its input ends it.
 """
 
 import asyncio
@@ -8,20 +8,37 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from router.core.config import Limits
 from router.core.traffic import Backend, MirrorLimits, Timeouts, Variant
-from tests.gateway.bench import Bench, route_of, started
+from router.telemetry.metrics import HistogramValue
+from tests.gateway.bench import Bench, Gateway, route_of, started
 
 
-async def main(options: dict[str, int]) -> None:
+def report(gateway: Gateway) -> dict[str, Any]:
+    """Return what the worker holds, has dropped and has recorded, and how late its loop was."""
+    recorder, metrics = gateway.worker.recorder, gateway.worker.snapshot()
+    lag = metrics["turnout_loop_lag_seconds"][()]
+    assert isinstance(lag, HistogramValue)
+    held = {**gateway.held(), "queue_bytes": recorder.queue_bytes, "drops": sum(recorder.drops.values())}
+    return {
+        "held": {name: number for name, number in held.items() if number},
+        "dropped": {"/".join(cell): number for cell, number in metrics["turnout_dropped_total"].items() if number},
+        "pairs": {cell[0]: number for cell, number in metrics["turnout_pairs_total"].items()},
+        "lag": lag.counts,
+    }
+
+
+async def main(options: dict[str, Any]) -> None:
     """Run it."""
     route = route_of(
         Variant("v1", (Backend("127.0.0.1", options["stable"]),)),
         Variant("v2", (Backend("127.0.0.1", options["candidate"]),)),
         timeouts=Timeouts(connect_s=600.0, total_s=600.0),
+        adapter=options.get("adapter", "opaque"),
         mirror=MirrorLimits(in_flight=options.get("copies", 200), timeout_s=options.get("copy_timeout_s", 30)),
     )
     with tempfile.TemporaryDirectory() as directory:
@@ -30,15 +47,7 @@ async def main(options: dict[str, int]) -> None:
         gateway = await bench.gateway(route, states=[started(0, options.get("mirror_bp", 0))], limits=limits)
         print(gateway.port, flush=True)  # noqa: T201 - how it speaks
         while await asyncio.to_thread(sys.stdin.readline):
-            recorder = gateway.worker.recorder
-            dropped = gateway.worker.table.lives["r"].copy_drops
-            held = {
-                **gateway.held(),
-                "queue_bytes": recorder.queue_bytes,
-                "drops": sum(recorder.drops.values()),
-                **{f"copies dropped: {reason}": number for reason, number in dropped.items()},
-            }
-            print(json.dumps(held), flush=True)  # noqa: T201 - how it speaks
+            print(json.dumps(report(gateway)), flush=True)  # noqa: T201 - how it speaks
         await bench.end()
 
 
