@@ -37,12 +37,23 @@ class Process(Running):
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def forget_peak(self) -> None:
+        """Let `peak_bytes` begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """Return the largest resident set size since `forget_peak`."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1_024 * int(status.partition("VmHWM:")[2].split()[0])
+
     async def report(self) -> dict[str, Any]:
         """Return what it holds (`held`), has dropped (`dropped`), its pairs, and how late its loop was (`lag`)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"\n")
-        found: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        while not (line := await self._process.stdout.readline()).startswith(b"{"):
+            assert line, "the worker has ended"  # else a line of its log
+        found: dict[str, Any] = json.loads(line)
         return found
 
     async def held(self) -> dict[str, int]:
