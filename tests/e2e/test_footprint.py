@@ -19,11 +19,13 @@ from tests.e2e.harness import Admin, Turnout, Turnouts, config_for, rss_mib, slo
 from tests.e2e.load import ask_all, until
 from tests.e2e.model_server import BODY, INFER, ModelServer
 from tests.e2e.wire import Line, fetch, request
+from tests.stopwatch import Stopwatch
 
 FIRST_ANSWER_S = 1.5
 """Budget of design.md section 9; the aim is 0.7 s."""
 IDLE_MIB, BUSY_MIB = 60.0, 100.0
 CONNECTIONS = 1_000
+MANY_CONNECTIONS = 5_000
 WORKER = (sys.executable, "-P", "-m", "router.app", "gateway")
 HEAVY = {"numpy", "scipy", "fastapi", "pydantic", "httpx"}
 
@@ -78,6 +80,44 @@ async def test_a_worker_needs_little_memory(
     figure(f"worker RSS {idle_mib:.1f} MiB idle, {open_mib:.1f} MiB with {CONNECTIONS} open connections")
     assert idle_mib <= IDLE_MIB
     assert open_mib <= BUSY_MIB
+
+
+@pytest.mark.slow
+async def test_ov4_five_thousand_idle_connections_cost_little_and_health_answers_beside_them(
+    turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, figure: Callable[[str], None]
+) -> None:
+    """Each has had one answer: at most 64 KiB of memory; one more is refused; ops and admin answer within 100 ms."""
+    config = config_for(stable, candidate, rollout={"candidate": "v2", "policy": "shadow"})
+    config["gateway"]["limits"] = {"connections": MANY_CONNECTIONS}
+    serve = await turnouts.start(config)
+    await Admin(serve.port("admin")).until_routed()
+    (worker,) = serve.workers()
+    message = request("POST", INFER, BODY)
+    await ask_all(serve.port("gateway"), [message] * 1_000)
+    idle_mib = rss_mib(worker)
+    lines: list[Line] = []
+    for _ in range(MANY_CONNECTIONS // 500):
+        some = [await Line.open(serve.port("gateway")) for _ in range(500)]
+        assert {answer.status for answer in await asyncio.gather(*(line.ask(message) for line in some))} == {200}
+        lines += some
+    each_kib = (rss_mib(worker) - idle_mib) * 1_024 / MANY_CONNECTIONS
+    assert (await fetch(serve.port("gateway"), message)).status == 503
+    took_ms = []
+    for _ in range(20):
+        for listener, target in (("ops", "/healthz"), ("ops", "/readyz"), ("ops", "/metrics"), ("admin", "/healthz")):
+            watch = Stopwatch()
+            assert (await fetch(serve.port(listener), request("GET", target))).status == 200
+            took_ms.append(watch.elapsed_s * 1_000)
+    assert all(line.is_open for line in lines)
+    for line in lines:
+        line.close()
+    took_ms.sort()
+    figure(
+        f"{each_kib:.1f} KiB for each of {MANY_CONNECTIONS} connections; health and metrics after "
+        f"{statistics.median(took_ms):.1f} ms, at most {took_ms[-1]:.1f} ms"
+    )
+    assert 0 < each_kib <= 64
+    assert took_ms[len(took_ms) * 95 // 100] <= 100
 
 
 async def test_a_live_worker_has_loaded_nothing_heavy(
