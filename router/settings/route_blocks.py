@@ -153,7 +153,7 @@ class MirrorBlock(Block):
     """Bounds of the copies of one route on one worker; what does not fit is dropped and counted."""
 
     in_flight: Count = Field(200, description="Copies at one time.")
-    bytes: Size = written("64MiB", "Request bodies held for copies.")
+    bytes: Size = written("64MiB", "Request bodies held for copies, and 8 KiB for each copy.")
     timeout: Duration = written("30s", "For the answer to a copy.")
 
 
