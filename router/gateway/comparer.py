@@ -1,9 +1,11 @@
 """The comparing process itself: what `large_answers` starts. It knows the plug-ins and a socket, and nothing else."""
 
+import contextlib
 import os
 import resource
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from router.core.config import MIB
 from router.core.ports import Comparator, ModelAdapter
@@ -25,7 +27,12 @@ def serve(end: socket.socket, adapters: Mapping[str, ModelAdapter], comparators:
 
 
 def stand_back() -> None:
-    """Take this process's priority and memory down, for good; a core of it would hold answers, so it leaves none."""
+    """Take this process's priority and memory down, for good; a core of it would hold answers, so it leaves none.
+
+    Where memory runs out the kernel ends it first, not a worker.
+    """
     os.nice(NICE)
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/oom_score_adj").write_text("500")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -80,7 +80,7 @@ def read_answer(text: bytes) -> Compared:
             str(told["comparator"]), _maybe(bool, told["same"]), _maybe(float, told["distance"]), str(told["reason"])
         )
         stable, candidate = [_reading(*one) for one in told["readings"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an answer of a comparing process: {error!r}") from None
     return Compared(comparison, stable, candidate)
 

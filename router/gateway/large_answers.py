@@ -164,14 +164,15 @@ class _Process:
     async def start(cls, command: Sequence[str]) -> "_Process":
         """Start it by this thread, whose end it does not outlive. Raises OSError."""
         ours, theirs = socket.socketpair()
-        try:
+        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(ours.close)
             with theirs:
                 process = _spawn([*command, str(theirs.fileno()), "-1", str(os.getpid())], theirs.fileno())
-        except BaseException:
-            ours.close()
-            raise
-        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+            on_error.callback(process.wait)
+            on_error.callback(process.kill)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            on_error.pop_all()
         return cls(process, reader, writer)
 
     async def ask(self, parts: "Pieces") -> bytes:

@@ -61,6 +61,11 @@ def gone(pid: int) -> bool:
         return True
 
 
+def oom_score(pid: int) -> int:
+    """Return how much rather than others the kernel ends a process when memory runs out."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started."""
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -106,7 +111,7 @@ async def test_ov9_the_process_says_what_the_loop_would_have_said() -> None:
 
 
 async def test_ov9_there_is_no_process_until_a_long_answer_comes_and_it_stands_back(bench: Bench) -> None:
-    """It starts at the first one, with lower priority, 512 MiB and no core file; it ends with its worker."""
+    """It starts at the first one, with lower priority, 512 MiB and no core file; it ends with its worker, or before."""
     answers = [ok(tensor(10)), ok(tensor(10)), ok(tensor(2_000))]
     variants = [await bench.upstream(answering(*answers)) for _ in range(2)]
     route = route_of(*variants, adapter="open_inference")
@@ -122,6 +127,7 @@ async def test_ov9_there_is_no_process_until_a_long_answer_comes_and_it_stands_b
     pid = pid_of(gateway)
     assert pid is not None
     assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    assert oom_score(pid) == 500
     assert resource.prlimit(pid, resource.RLIMIT_AS) == (512 * MIB, 512 * MIB)
     assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
     await gateway.worker.drain(1.0)
@@ -221,7 +227,8 @@ async def test_ov9_a_process_that_cannot_be_started_costs_only_comparisons(
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"null", b"[]", b"{}", b"\xff",
+        b"", b"null", b"[]", b"{}", b"\xff", b"[" * 16_000,
+        b'{"comparator":"label","same":true,"distance":1%b,"reason":"","readings":[]}' % (b"0" * 400),
         b'{"comparator":"label","same":true,"distance":"x","reason":"","readings":[]}',
         b'{"comparator":"label","same":true,"distance":null,"reason":"","readings":[["","",null],["","x"]]}',
     ],
