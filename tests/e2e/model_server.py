@@ -133,9 +133,9 @@ class _ServerLine(asyncio.Protocol):
             self._transport.write(answer)
 
 
-def answer_of(label: int) -> bytes:
-    """Return an answer with one label."""
-    output = {"name": "label", "shape": [1], "datatype": "INT64", "data": [label]}
+def answer_of(label: int, rows: int = 1) -> bytes:
+    """Return an answer with one label, in each of so many rows."""
+    output = {"name": "label", "shape": [rows], "datatype": "INT64", "data": [label] * rows}
     body = json.dumps({"model_name": "digits", "outputs": [output]}).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.harness import TURNOUT, Admin, Turnouts, clean_environment, config_for
 from tests.e2e.load import ask_all, eventually, until
-from tests.e2e.model_server import BODY, INFER, ModelServer
+from tests.e2e.model_server import BODY, INFER, ModelServer, answer_of
 from tests.e2e.wire import request
 
 SHADOW = {"candidate": "v2", "policy": "shadow"}
@@ -108,3 +108,32 @@ async def test_live_requests_and_copies_each_name_the_model_of_their_variant(
     await until(lambda: len(stable.seen) == len(candidate.seen) == 50)
     assert {seen.target for seen in stable.seen} == {INFER}
     assert {seen.target for seen in candidate.seen} == {"/v2/models/digits-v2/infer"}
+
+
+class WordyServer(ModelServer):
+    """Answers for 5,000 rows at once."""
+
+    @property
+    def answer(self) -> bytes:
+        """The bytes of every answer."""
+        return answer_of(self.label, rows=5_000)
+
+
+@pytest.mark.slow
+async def test_ov9_long_answers_are_compared_beside_the_worker_and_not_in_it(turnouts: Turnouts) -> None:
+    """The pair has its verdict; the worker has loaded nothing for it, and stopping leaves nothing behind."""
+    async with WordyServer(1).running() as stable, WordyServer(2).running() as candidate:
+        serve = await turnouts.start(config_for(stable, candidate, rollout=SHADOW))
+        admin = Admin(serve.port("admin"))
+        await admin.until_routed()
+        await ask_all(serve.port("gateway"), asked(["one"]))
+
+        async def told() -> bool:
+            return bool(await admin.get("/pairs?limit=1"))
+
+        await eventually(told)
+        (pair,) = await admin.get("/pairs?limit=1")
+        assert pair["comparison"]["same"] is False
+        assert pair["comparison"]["reason"] == "row 0: 1 != 2 (5000 of 5000 rows differ)"
+        assert any("router.app compare" in command for command in serve.processes().values())
+        assert await serve.stop() == 0
