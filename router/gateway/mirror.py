@@ -8,6 +8,7 @@ ends last.
 from typing import TYPE_CHECKING
 
 from router.core.observations import Outcome, outcome_of_status
+from router.gateway.pieces import SHORT_BYTES
 
 if TYPE_CHECKING:
     from router.gateway import heads
@@ -71,7 +72,11 @@ class Copy:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self._exchange.worker.now()
-        connection.write_all((self._exchange.copy_head(self, connection.backend), *self.body))
+        parts = (self._exchange.copy_head(self, connection.backend), *self.body)
+        if self.body_bytes <= SHORT_BYTES:
+            connection.write(b"".join(parts))  # cheaper than to keep two buffers
+        else:
+            connection.write_all(parts)
         connection.request_sent()
         self.body = []
         self._exchange.copy_sent()

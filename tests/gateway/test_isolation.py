@@ -1,6 +1,7 @@
 """A shadow that hangs, vanishes or dies: what it may cost, and that every copy is accounted for (MI1-MI7)."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 import time
@@ -114,12 +115,13 @@ async def test_mi3_the_second_request_of_a_connection_does_not_wait_for_the_firs
     bench: Bench, figure: Callable[[str], None]
 ) -> None:
     """The shadow takes five seconds: the second answer comes as fast as when it takes none, over alternating rounds."""
-    slow = asyncio.Event()
+    slow, released = asyncio.Event(), asyncio.Event()
 
     async def sleeping(visit: Visit) -> None:
         async for received in visit.requests():
             if slow.is_set():
-                await asyncio.sleep(5)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(released.wait(), 5)
             await visit.send(ok(received.body))
 
     route = route_of(await bench.upstream(), await bench.upstream(sleeping), mirror=MirrorLimits(in_flight=10_000))
@@ -136,13 +138,18 @@ async def test_mi3_the_second_request_of_a_connection_does_not_wait_for_the_firs
         return taken_ms
 
     async def fault(on: bool) -> None:  # noqa: FBT001 - on or off
-        (slow.set if on else slow.clear)()
+        if on:
+            slow.set()
+            released.clear()
+            return
+        assert len(gateway.worker.table.lives["r"].copies) == 50  # all of the round still sleep
+        slow.clear()
+        released.set()
+        await until(lambda: not gateway.worker.table.lives["r"].copies, "the copies of the round end")
 
     rounds = await alternate(7, seconds_of_pairs, fault, percentile=50)
     figure(f"second request of a connection: {rounds}")
-    assert len(gateway.worker.table.lives["r"].copies) == 7 * 50  # all of them still sleep
     assert rounds.added_at_most(1.0)
-    gateway.worker.table.lives["r"].variants["v2"].copies.close()
 
 
 # -- MI5: no copy is lost ----------------------------------------------------------------------------------------------
