@@ -34,6 +34,8 @@ class Limits:
     kept_body_bytes: int = 8 * MIB
     kept_bytes: int = 64 * MIB
     """`kept_*`: request bodies held for copies and rescues, each and in all of one worker."""
+    body_rate_bytes: int = KIB
+    """Bytes a second: a body that came so quickly within the last `body_deadline_s` gets this time again."""
 
 
 @dataclass(frozen=True, slots=True)

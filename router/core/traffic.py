@@ -136,7 +136,7 @@ class Variant:
 
     `model` and `path` are what the adapter's `retarget` writes into a request; None leaves requests as they come.
     `host` is the Host field to send: None means the backend's own, `preserve` the client's. `max_in_flight` bounds live
-    requests on one worker.
+    requests on one worker, `max_queue` those that wait for one of these places (0: nobody waits).
     """
 
     name: str
@@ -149,6 +149,7 @@ class Variant:
     max_in_flight: int = 1_000
     ejection: EjectionSpec = EjectionSpec()
     probe: ProbeSpec | None = None
+    max_queue: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +179,11 @@ class AffinitySource:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`total_s` runs from the last request byte to the last answer byte."""
+    """`total_s` runs from the last request byte to the last answer byte, waiting for a place (`queue_s`) included."""
 
     connect_s: float = 1.0
     total_s: float = 30.0
+    queue_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

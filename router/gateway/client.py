@@ -37,14 +37,15 @@ class ClientConnection(asyncio.Protocol):
 
     Three deadlines run beside each other: of what is being read (idle between requests, head from its first byte,
     body from its head's end), of the answer (from the request's end), and of a client that reads nothing of its
-    answer. All are absolute: no drip of bytes moves them. What we keep waiting ourselves is not timed.
+    answer. All but the body's are absolute, and a body must come at least at a rate (`limits.body_rate`): no drip of
+    bytes moves them. What we keep waiting ourselves is not timed.
     """
 
     __slots__ = (
-        "_answer_deadline", "_closing", "_current", "_fields", "_forwarded", "_head_bytes", "_headers", "_in_head",
+        "_closing", "_current", "_fields", "_forwarded", "_head_bytes", "_headers", "_in_head",
         "_limits", "_parser", "_paused", "_peer", "_read_deadline", "_receiving", "_refusal", "_replaying",
         "_silent_bytes", "_stall_deadline", "_transport", "_trusted", "_upgrade", "_url", "_waiting",
-        "_worker", "deadline", "may_choose", "wheel_at",
+        "_worker", "answer_deadline", "deadline", "may_choose", "wheel_at",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -68,7 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._paused = 0
         self._closing = False
         self._read_deadline = NEVER
-        self._answer_deadline = NEVER
+        self.answer_deadline = NEVER
         self._stall_deadline = NEVER
 
     def __repr__(self) -> str:
@@ -253,11 +254,11 @@ class ClientConnection(asyncio.Protocol):
 
     def await_answer(self, seconds: float) -> None:
         """Start the answer's deadline: the request is complete."""
-        self._answer_deadline = self._worker.now() + seconds
+        self.answer_deadline = self._worker.now() + seconds
 
     def extend_answer(self, seconds: float) -> None:
         """Move the answer's deadline by so much, from where it is or was."""
-        self._answer_deadline += seconds
+        self.answer_deadline += seconds
 
     def read_body_anew(self) -> None:
         """Give the rest of the request's body its full time: a variant held it up until now."""
@@ -291,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, keep_alive: bool) -> None:
         """The answer is written: close, or go on with the next request in line."""
         self._current = None
-        self._answer_deadline = NEVER
+        self.answer_deadline = NEVER
         if self._closing:
             return
         if not keep_alive or self._worker.draining:
@@ -352,15 +353,26 @@ class ClientConnection(asyncio.Protocol):
         now = self._worker.now()
         if self._stall_deadline <= now or (self._closing and self._read_deadline <= now):
             self.cut()
-        elif self._answer_deadline <= now:
+        elif self.answer_deadline <= now:
             if self._current is not None:
                 self._current.timed_out()  # ends, which takes the deadline away, or extends it
             else:
-                self._answer_deadline = NEVER
-        elif self._read_deadline <= now:
+                self.answer_deadline = NEVER
+        elif self._read_deadline <= now and not self._is_quick(now):
             self._read_deadline = NEVER
             self._end_late()
         self._arm()
+
+    def _is_quick(self, now: float) -> bool:
+        """Whether the request's body came at its least rate, and so gets its time once more.
+
+        Only what came within the last such time counts: a burst does not pay for a long silence after it.
+        """
+        receiving, limits = self._receiving, self._limits
+        if receiving is None or receiving.fresh_bytes() < limits.body_rate_bytes * limits.body_deadline_s:
+            return False
+        self._read_deadline = now + limits.body_deadline_s
+        return True
 
     def _end_late(self) -> None:
         """The client did not send in time, or not at all."""
@@ -381,7 +393,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _arm(self) -> None:
         """Tell the wheel; once at the end of whatever moved a deadline, since each step of a request moves one."""
-        self._worker.wheel.set(self, min(self._read_deadline, self._answer_deadline, self._stall_deadline))
+        self._worker.wheel.set(self, min(self._read_deadline, self.answer_deadline, self._stall_deadline))
 
     # -- pausing and closing ----------------------------------------------------------------------------------------
 

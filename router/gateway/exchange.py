@@ -1,9 +1,9 @@
 """One request in flight: from its head to the client's last byte.
 
-An Exchange is the `Call` of the live pool. It joins the client connection and the upstream connection, streams both
-ways with back-pressure, and says at its end what happened, once. Where the candidate failed before the client had any
-of its answer, the failure is what is said, and stable goes on with the request (`rescue`). Everything on its way is a
-callback; nothing is awaited, logged or stored here.
+An Exchange is the `Call` of the live pool and the `Waiter` of the line before it. It joins the client connection and
+the upstream connection, streams both ways with back-pressure, and says at its end what happened, once. Where the
+candidate failed before the client had any of its answer, the failure is what is said, and stable goes on with the
+request (`rescue`). Everything on its way is a callback; nothing is awaited, logged or stored here.
 """
 
 from typing import TYPE_CHECKING
@@ -40,9 +40,17 @@ if TYPE_CHECKING:
 PENDING_BYTES = 64 * 2**10
 """How much of a request may wait for its connection before the client is slowed down. Chosen: one socket buffer."""
 
+WHOLE_BYTES = 16 * 2**10
+"""A body announced as no longer than this is waited for before its request takes a place at its variant.
+
+So clients that hold back their bodies hold no places. Chosen: most predictions are shorter, and 10,000 such clients
+can have us hold 160 MiB.
+"""
+
 DISCARD_BYTES = 64 * 2**10
 """Longest body that is read to its end after its request was refused. Chosen: what has likely been sent already."""
 
+_STATUS_OF = {Outcome.TIMEOUT: 504, Outcome.SHED: 503}
 _GOOD = (Outcome.OK, Outcome.CLIENT_ERROR)
 _VIA = b"via: 1.1 turnout\r\n"
 _BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -61,8 +69,8 @@ class Exchange:
     __slots__ = (
         "_acquiring", "_answer_out", "_answer_started", "_arrivals", "_body_length", "_client", "_connection", "_copy",
         "_copy_started", "_early", "_ended", "_extra_s", "_first", "_first_pair", "_keep_alive", "_kept", "_kept_bytes",
-        "_late", "_out", "_out_bytes", "_pair_cells", "_rechunk", "_request_bytes", "_rescuable", "_rescue",
-        "_retarget", "_sent_at", "_status", "_tally", "_target", "abandoned",
+        "_late", "_out", "_out_bytes", "_pair_cells", "_placed", "_rechunk", "_request_bytes", "_rescuable",
+        "_rescue", "_retarget", "_seen_bytes", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
         "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
@@ -92,10 +100,12 @@ class Exchange:
         self._kept: Pieces | None = None
         self._kept_bytes = 0
         self._request_bytes = 0
+        self._seen_bytes = 0
         self._retarget = False
         self._target = head.target
         self._body_length = head.body_length
         self._acquiring = False
+        self._placed = False
         self._answer_out: list[bytes] = []
         self._answer_started = False
         self._rechunk = False
@@ -158,8 +168,6 @@ class Exchange:
         early, self._early = self._early, []
         for data in early:
             self._take(data)
-        if not self._retarget:
-            self._acquire()
         if self.request_complete:
             self._on_complete()
 
@@ -174,6 +182,11 @@ class Exchange:
             self._end_by_us(Outcome.OVERSIZE, 413, f"a body may have at most {self.worker.limits.body_bytes} bytes")
         else:
             self._take(data)
+
+    def fresh_bytes(self) -> int:
+        """Return how much of the body has come since this was asked last."""
+        fresh, self._seen_bytes = self._request_bytes - self._seen_bytes, self._request_bytes
+        return fresh
 
     def request_done(self) -> None:
         """The body is complete."""
@@ -226,11 +239,22 @@ class Exchange:
         )
 
     def _acquire(self) -> None:
-        self._acquiring = True
-        if not self.variant.live.acquire(self._rescue or self):
-            name, limit = self.variant.variant.name, self.variant.live.limit
-            self._end_by_us(Outcome.SHED, 503, f"{name} already has {limit} requests in flight (max_in_flight)")
+        self._placed = self._acquiring = True
+        placed = self.variant.line.acquire(self) if self._rescue is None else self.variant.live.acquire(self._rescue)
+        if not placed:
+            self.turned_away()
         self._acquiring = False
+
+    def overdue(self, now: float) -> bool:
+        return self._client.answer_deadline <= now
+
+    def waited_out(self) -> None:
+        name, wait_s = self.variant.variant.name, self.variant.line.wait_s
+        self._end_by_us(Outcome.QUEUE_TIMEOUT, 503, f"{name} had no place free within {wait_s:g} s (timeouts.queue)")
+
+    def turned_away(self) -> None:
+        name, limit = self.variant.variant.name, self.variant.live.limit
+        self._end_by_us(Outcome.SHED, 503, f"{name} already has {limit} requests in flight (max_in_flight)")
 
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
@@ -243,6 +267,8 @@ class Exchange:
         """Send on what has come in, and start the copy once the request is complete."""
         if self._ended:
             return
+        if not self._placed and (self.request_complete or not 0 < self.head.body_length <= WHOLE_BYTES):
+            self._acquire()
         connection = self._connection
         if connection is None:
             if self._out_bytes > PENDING_BYTES:
@@ -338,13 +364,11 @@ class Exchange:
 
     def on_failed(self, outcome: Outcome, why: str) -> None:
         self._connection = None
-        if self._rescuable and self._may_be_rescued():
+        if self._rescuable and outcome.is_failure and self._may_be_rescued():
             self._begin_rescue(outcome)
             return
         name = self.variant.variant.name
-        self._end_by_us(
-            outcome, 504 if outcome is Outcome.TIMEOUT else 502, f"{name} gave no answer ({outcome}): {why}"
-        )
+        self._end_by_us(outcome, _STATUS_OF.get(outcome, 502), f"{name} gave no answer ({outcome}): {why}")
 
     def client_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - one method for both edges
         """The client reads slower than the variant answers, or has caught up."""
@@ -380,6 +404,9 @@ class Exchange:
 
     def timed_out(self) -> None:
         """The time of the first byte has passed, or the request's deadline: it was sent and not answered in time."""
+        if self in self.variant.line:
+            self.waited_out()
+            return
         outcome = Outcome.TIMEOUT if self._connection is not None else Outcome.CONNECT_FAILED
         if self._extra_s:
             self._miss_first_byte(outcome)
@@ -395,6 +422,9 @@ class Exchange:
 
     def not_taken(self) -> None:
         """The variant read so slowly that the client could not finish its request in time."""
+        if self in self.variant.line:
+            self.waited_out()
+            return
         if self._rescuable and self._may_be_rescued():
             self._begin_rescue(Outcome.TIMEOUT)
             return
@@ -417,6 +447,7 @@ class Exchange:
 
     def _let_go(self, outcome: Outcome) -> None:
         self.abandoned = True
+        self.variant.line.leave(self)
         if self._rescue is not None:
             self._rescue.abandoned = True
         connection, self._connection = self._connection, None
@@ -601,6 +632,8 @@ class Exchange:
             return "not_mirror_safe"
         if self.method != b"POST":
             return "not_a_prediction"
+        if self.variant.live.full or self.standing.variant(self.role.other).line or self.worker.lag.standing:
+            return "overload"
         if len(live.copies) >= live.route.mirror.in_flight:
             return "in_flight"
         if live.copy_bytes + COPY_OVERHEAD_BYTES + max(self.head.body_length, 0) > live.route.mirror.body_bytes:

@@ -8,10 +8,12 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.observations import Outcome
+from router.gateway.descriptors import is_ours
 from router.gateway.upstream import Call, UpstreamConnection
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from router.gateway.endpoints import Endpoint, Endpoints
 
@@ -35,6 +37,13 @@ class Dialing(NamedTuple):
     tls: "ssl.SSLContext | None" = None
 
 
+class NotMade(NamedTuple):
+    """Why there is no connection, and what that counts as: SHED where it is ours, which no other backend mends."""
+
+    why: str
+    outcome: Outcome = Outcome.CONNECT_FAILED
+
+
 class Pool:
     """Connections to the endpoints of one variant, for one purpose, and the bound on calls in flight.
 
@@ -54,6 +63,8 @@ class Pool:
     ) -> None:
         self.in_flight = 0
         self.limit = limit
+        self.on_room: Callable[[], None] | None = None
+        """Called when a place has become free; set while somebody waits for one."""
         self.retries = 0
         """Connects that were made because another one had failed."""
         self._loop = loop
@@ -84,7 +95,7 @@ class Pool:
         self._saved += 1
         endpoint = self._next()
         if endpoint is None:
-            self._loop.call_soon(self._not_connected, call, "no address of it was found yet")
+            self._loop.call_soon(self._not_connected, call, NotMade("no address of it was found yet"))
             return True
         connection = self._spare(endpoint)
         if connection is not None:
@@ -133,9 +144,9 @@ class Pool:
         tried = [endpoint]
         until = self._loop.time() + RETRY_UNTIL * self._dialing.connect_s
         connection = await self._open(endpoint)
-        while isinstance(connection, str):
-            late = call.abandoned or self._loop.time() >= until
-            other = None if late else self._another(tried)
+        while isinstance(connection, NotMade):
+            over = call.abandoned or connection.outcome is Outcome.SHED or self._loop.time() >= until
+            other = None if over else self._another(tried)
             if other is None:
                 self._not_connected(call, connection)
                 return
@@ -160,19 +171,21 @@ class Pool:
                 return other
         return None
 
-    async def _open(self, endpoint: "Endpoint") -> UpstreamConnection | str:
+    async def _open(self, endpoint: "Endpoint") -> UpstreamConnection | NotMade:
         """Return a new connection, or why there is none."""
         try:
             connection = await self._dial(endpoint)
         except (OSError, ValueError) as error:
             why = str(error) or f"no connection within {self._dialing.connect_s:g} s"
+            if is_ours(error):
+                return NotMade(why, Outcome.SHED)
         else:
             if connection.usable:
                 return connection
             why = "the backend closed the connection before it was used"
         self._endpoints.doubted.add(endpoint.backend.host)
         self.failed(endpoint)
-        return why
+        return NotMade(why)
 
     async def _dial(self, endpoint: "Endpoint") -> UpstreamConnection:
         """Connect to the first of the endpoint's addresses that can be reached; each has its part of the time."""
@@ -196,10 +209,10 @@ class Pool:
                 return connection
         raise OSError("no address")
 
-    def _not_connected(self, call: Call, why: str) -> None:
+    def _not_connected(self, call: Call, not_made: NotMade) -> None:
         self._release()
         if not call.abandoned:
-            call.on_failed(Outcome.CONNECT_FAILED, why)
+            call.on_failed(not_made.outcome, not_made.why)
 
     # -- what connections tell --------------------------------------------------------------------------------------
 
@@ -216,6 +229,8 @@ class Pool:
     def _release(self) -> None:
         """A call is over: there is room for one more."""
         self.in_flight -= 1
+        if self.on_room is not None:
+            self.on_room()
 
     def idle(self, connection: UpstreamConnection) -> None:
         """Take back a connection that can be used again."""

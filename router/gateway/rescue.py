@@ -37,7 +37,7 @@ class Result(StrEnum):
     """The client left meanwhile, or did not send its request to the end."""
     OVER_BUDGET = "over_budget"
     NO_ROOM = "no_room"
-    """Stable's own live pool was full."""
+    """Stable's own live pool was full, or live requests waited for a place in it: a rescue does not wait."""
     NO_TIME = "no_time"
     """The request's deadline had passed."""
     NOT_KEPT = "not_kept"
@@ -63,7 +63,7 @@ def refusal(standing: "Standing", *, sent: bool, kept: bool) -> Result | None:
         return Result.NOT_SAFE
     if not kept and (sent or stable.retargets):
         return Result.NOT_KEPT
-    if stable.live.full:
+    if stable.line.busy:
         return Result.NO_ROOM
     return None if live.rescues.admit(live.started) else Result.OVER_BUDGET
 

@@ -32,6 +32,7 @@ from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
 from router.gateway.tally import Tally, VariantCounts
 from router.gateway.upstream import tls_context
+from router.gateway.waiting import WaitingLine
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,9 +48,9 @@ _SIDES = {role.value.encode(): role for role in Role}
 
 
 class LiveVariant:
-    """One Variant with its two pools, so that copies can never take a live request's place."""
+    """One Variant with its two pools, so that copies can never take a live request's place, and the line before it."""
 
-    __slots__ = ("copies", "counts", "endpoints", "live", "retargets", "tls", "variant")
+    __slots__ = ("copies", "counts", "endpoints", "line", "live", "retargets", "tls", "variant")
 
     def __init__(self, loop: "asyncio.AbstractEventLoop", route: "Route", variant: "Variant") -> None:
         self.variant = variant
@@ -57,6 +58,7 @@ class LiveVariant:
         self.tls = tls_context(variant.tls) if any(backend.tls for backend in variant.backends) else None
         dialing = Dialing(route.timeouts.connect_s, self.tls)
         self.live = Pool(loop, self.endpoints, dialing, variant.max_in_flight, live=True)
+        self.line = WaitingLine(loop, self.live, variant.max_queue, route.timeouts.queue_s)
         self.copies = Pool(loop, self.endpoints, dialing, route.mirror.in_flight, live=False)
         self.counts = VariantCounts()
         self.retargets = variant.model is not None or variant.path is not None

@@ -14,6 +14,8 @@ from router.core.observations import Outcome
 from router.gateway import heads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from router.core.traffic import TlsSpec
     from router.gateway.endpoints import Endpoint
     from router.gateway.pool import Pool

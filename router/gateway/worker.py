@@ -18,7 +18,9 @@ from router.core.ports import Heartbeat
 from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
+from router.gateway.descriptors import connections_within, descriptor_limit
 from router.gateway.following import Follower, Snapshots, states_directory
+from router.gateway.lag import LoopLag
 from router.gateway.listener_tls import Handshake, listener_context
 from router.gateway.mirror import expire_copies
 from router.gateway.names import Names, system_lookup
@@ -91,6 +93,7 @@ class Worker:
         self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
         self._failed_handshakes: dict[str, int] = {}
+        self._most_connections = connections_within(self.limits.connections, descriptor_limit())
         self._refused_connections = 0
         self._requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +102,7 @@ class Worker:
         self._beat_now = asyncio.Event()
         self._store_up = False
         self._writes: dict[str, int] = {"ok": 0, "failed": 0}
-        self._lag = Histogram("turnout_loop_lag_seconds")
+        self.lag = LoopLag()
         self._propagation = Histogram("turnout_rollback_propagation_seconds")
         self._snapshots = Snapshots(states_directory(config.store))
         self._trip_files = TripFiles(states_directory(config.store))
@@ -144,6 +147,11 @@ class Worker:
                 raise ConfigError(f"routes.{name}.variants", known, f"also {missing}, which has traffic now")
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(self._protocol(), sock=listener, backlog=4096)
+        if self._most_connections < self.limits.connections:
+            self._log.warning(
+                "fewer connections than limits.connections: the limit of open files (ulimit -n) is too low",
+                connections=self._most_connections, configured=self.limits.connections,
+            )  # fmt: skip
         self._record_at = 0.0
         self._next_tick = loop.time() + TICK_S
         self._tick_handle = loop.call_at(self._next_tick, self._tick)
@@ -245,7 +253,7 @@ class Worker:
 
     def admit(self, client: ClientConnection | Handshake) -> bool:
         """Take in a new connection; False when there are as many as allowed."""
-        if len(self._clients) >= self.limits.connections:
+        if len(self._clients) >= self._most_connections:
             self._refused_connections += 1
             return False
         self._clients.add(client)
@@ -279,7 +287,7 @@ class Worker:
     def _tick(self) -> None:
         now = self._loop.time()
         lag_s = max(0.0, now - self._next_tick)
-        self._lag.observe(lag_s)
+        self.lag.observe(lag_s)
         # First, so that a mistake below costs its own work and not the worker's clock.
         self._next_tick = max(self._next_tick + TICK_S, now)
         self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
@@ -288,6 +296,8 @@ class Worker:
         for live in self.table.lives.values():
             if live.copies:
                 expire_copies(live, now)
+            for variant in live.variants.values():
+                variant.line.expire(now)
             for pool in live.pools():
                 pool.expire(now)
         self.backends.turn(now)
@@ -371,7 +381,7 @@ class Worker:
         found: dict[str, dict[Labels, Value]] = {
             "turnout_recorder_queue_bytes": {(): self.recorder.queue_bytes},
             "turnout_store_up": {(): float(self._store_up)},
-            "turnout_loop_lag_seconds": self._lag.series,
+            "turnout_loop_lag_seconds": self.lag.series,
             "turnout_store_writes_total": {(result,): number for result, number in self._writes.items()},
             "turnout_unreadable_total": {(what,): float(n) for what, n in self._store.unreadable.items()},
             "turnout_dropped_total": {("pair", reason): n for reason, n in self.recorder.drops.items()},
@@ -392,7 +402,8 @@ class Worker:
         }
         for name in (
             "requests_total", "request_seconds", "in_flight", "pairs_total",
-            "weight_ratio", "mirror_ratio", "breaker_open",
+            "weight_ratio", "mirror_ratio", "breaker_open", "queue_length", "queue_waits_total",
+            "queue_wait_seconds_total",
         ):  # fmt: skip
             found[f"turnout_{name}"] = {}
         for standing in self.table.standings.values():
@@ -411,6 +422,9 @@ class Worker:
                     found["turnout_requests_total"][route, name, outcome.value] = number
             found["turnout_request_seconds"][route, name] = _seconds(variant.counts)
             found["turnout_in_flight"][route, name] = variant.live.in_flight + variant.copies.in_flight
+            found["turnout_queue_length"][route, name] = len(variant.line)
+            found["turnout_queue_waits_total"][route, name] = variant.line.waited
+            found["turnout_queue_wait_seconds_total"][route, name] = variant.line.waited_s
         for counts, metric, label in (
             (live.copy_drops, "turnout_dropped_total", "copy"),
             (live.pairs, "turnout_pairs_total", ""),

@@ -105,6 +105,9 @@ class VariantBlock(Block):
     max_in_flight: Count = Field(1_000, description="Live requests at one time, of one worker.")
     ejection: EjectionBlock = Field(default_factory=EjectionBlock)
     probe: ProbeBlock | None = Field(None, description="Ask `health` all the time; unset: only before a rollout.")
+    max_queue: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Live requests that wait for one of these places; unset: as many as `max_in_flight`."
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> "VariantBlock":
@@ -139,6 +142,7 @@ class VariantBlock(Block):
             max_in_flight=self.max_in_flight,
             ejection=self.ejection.value(),
             probe=self.probe.value() if self.probe else None,
+            max_queue=self.max_in_flight if self.max_queue is None else self.max_queue,
         )
 
 
@@ -147,6 +151,7 @@ class TimeoutsBlock(Block):
 
     connect: Duration = written("1s", "For a new connection to a variant.")
     total: Duration = written("30s", "From the last request byte to the last answer byte.")
+    queue: Duration = written("1s", "For one of a variant's `max_in_flight` places, when all are taken.")
 
 
 class MirrorBlock(Block):
@@ -200,7 +205,7 @@ class RouteBlock(Block):
             variants={key: variant.value(key, beside) for key, variant in self.variants.items()},
             stable=self.stable,
             affinity=tuple(self.affinity),
-            timeouts=Timeouts(connect_s=self.timeouts.connect, total_s=self.timeouts.total),
+            timeouts=Timeouts(self.timeouts.connect, self.timeouts.total, self.timeouts.queue),
             mirror_safe=mirror_safe,
             mirror=MirrorLimits(
                 in_flight=self.mirror.in_flight, body_bytes=self.mirror.bytes, timeout_s=self.mirror.timeout

@@ -32,7 +32,10 @@ class LimitsBlock(Block):
     connections: int = Field(10_000, ge=1, description="Client connections of one worker.")
     pipelined: int = Field(16, ge=1, description="Requests waiting on one client connection.")
     header_deadline: Duration = written("10s", "From the first byte of a request to its last header.")
-    body_deadline: Duration = written("30s", "Longest wait for more bytes of a request body.")
+    body_deadline: Duration = written(
+        "30s", "From a request's last header to the end of its body, or to the next such time."
+    )
+    body_rate: Size = written("1KiB", "Least rate per second at which a body that takes longer gets this time again.")
     idle: Duration = written("75s", "How long a client connection may rest between requests.")
     write_stall: Duration = written("30s", "Longest wait for a client that does not read its answer.")
     kept_body: Size = written("8MiB", "Longest request body that is held for copies and rescues.")
@@ -49,6 +52,7 @@ class LimitsBlock(Block):
             pipelined=self.pipelined,
             header_deadline_s=self.header_deadline,
             body_deadline_s=self.body_deadline,
+            body_rate_bytes=self.body_rate,
             idle_s=self.idle,
             write_stall_s=self.write_stall,
             kept_body_bytes=self.kept_body,

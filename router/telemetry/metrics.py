@@ -107,6 +107,18 @@ TABLE = (
         "Lookups of the host names of backends, by result.", ("result",),
     ),
     Metric(
+        "turnout_queue_length", Kind.GAUGE,
+        "Live requests that wait for one of the variant's places (max_in_flight).", ("route", "variant"),
+    ),
+    Metric(
+        "turnout_queue_waits_total", Kind.COUNTER,
+        "Live requests that have waited for a place, whether they got one or not.", ("route", "variant"),
+    ),
+    Metric(
+        "turnout_queue_wait_seconds_total", Kind.COUNTER,
+        "How long these have waited in all.", ("route", "variant"),
+    ),
+    Metric(
         "turnout_weight_ratio", Kind.GAUGE,
         "The candidate's share of live answers; the largest of all workers.", ("route",), Merge.MAX,
     ),

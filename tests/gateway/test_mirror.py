@@ -106,7 +106,7 @@ async def test_when_the_candidate_serves_the_copy_goes_to_stable_by_its_own_pool
             await visit.send(ok(b"stable"))
 
     stable, candidate = await bench.upstream(held_when_live), await bench.upstream(answering(ok(b"candidate")))
-    route = route_of(Variant("v1", (stable.backend,), max_in_flight=1), candidate)
+    route = route_of(Variant("v1", (stable.backend,), max_in_flight=1, max_queue=0), candidate)
     gateway = await bench.gateway(route, states=[started(0, 0)])
     live = await bench.client()
     await live.send(request("POST", "/", b"x"))
@@ -218,14 +218,15 @@ async def test_mi7_a_copy_begins_when_the_body_is_complete(bench: Bench) -> None
     await shadowed(bench)
     stable, candidate = bench.upstreams
     client = await bench.client()
-    wire = request("POST", "/", b"whole body")
+    body = b"whole body" * 2_000
+    wire = request("POST", "/", body)
     await client.send(wire[:-4])
     await until(lambda: stable.visits and stable.visits[0].read_bytes, "stable has the first part")
     assert candidate.visits == []
     await client.send(wire[-4:])
-    assert (await client.answer("POST")).body == b"whole body"
+    assert (await client.answer("POST")).body == body
     await until(lambda: candidate.requests, "the copy arrives")
-    assert candidate.requests[0].body == b"whole body"
+    assert candidate.requests[0].body == body
 
 
 async def test_mi7_a_client_that_leaves_within_its_body_makes_no_copy(bench: Bench) -> None:

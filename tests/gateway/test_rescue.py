@@ -273,7 +273,7 @@ async def test_a_shed_request_is_no_failure_and_not_rescued(bench: Bench) -> Non
     """The candidate's full pool is its bulkhead: 503 as ever."""
     release = asyncio.Event()
     candidate = await bench.upstream(held(release, ok(b"candidate")))
-    gateway = await trial(bench, Variant("v2", (candidate.backend,), max_in_flight=1))
+    gateway = await trial(bench, Variant("v2", (candidate.backend,), max_in_flight=1, max_queue=0))
     first, second = await bench.client(), await bench.client()
     await first.send(request("POST", "/", b"x"))
     await until(lambda: candidate.requests, "the candidate is busy")
@@ -343,7 +343,7 @@ async def test_a_full_stable_pool_rescues_nobody(bench: Bench) -> None:
     """Rescues take stable's live places and never more of them: the client gets the candidate's failure."""
     release = asyncio.Event()
     busy = await bench.upstream(held(release, ok(b"stable")))
-    gateway = await trial(bench, answering(OOPS), stable=Variant("v1", (busy.backend,), max_in_flight=1))
+    gateway = await trial(bench, answering(OOPS), stable=Variant("v1", (busy.backend,), max_in_flight=1, max_queue=0))
     first, second = await bench.client(), await bench.client()
     await first.send(request("POST", "/", b"x"))
     await until(lambda: busy.requests, "the first rescue takes stable's only place")

@@ -144,10 +144,10 @@ async def test_a_request_keeps_the_state_it_began_with(bench: Bench) -> None:
     gateway = await bench.gateway(route_of(stable, candidate), states=[started(10_000)])
     client = await bench.client()
     first = gateway.worker.table.standings["r"]
-    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx")
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\nx")
     await until(lambda: candidate.visits, "the request is under way")
     await gateway.expose(weight_bp=0)
-    await client.send(b"x")
+    await client.send(b"x" * 19_999)
     assert (await client.answer("POST")).body == b"candidate"
     assert first.tally is not None
     assert first.tally.live[Role.CANDIDATE].present.outcomes[Outcome.OK] == 1

@@ -199,7 +199,8 @@ async def test_a_variant_that_takes_no_body_is_the_one_that_is_late(bench: Bench
     async def deaf(visit: Visit) -> None:  # noqa: ARG001 - it takes nothing
         await stay.wait()
 
-    gateway = await bench.gateway(route_of(await bench.upstream(deaf)), limits=Limits(body_deadline_s=0.5))
+    limits = Limits(body_deadline_s=0.5, body_rate_bytes=64 * MIB)
+    gateway = await bench.gateway(route_of(await bench.upstream(deaf)), limits=limits)
     client = await bench.client()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
     uploading = asyncio.create_task(client.send(b"x" * (64 * MIB)))
@@ -210,6 +211,40 @@ async def test_a_variant_that_takes_no_body_is_the_one_that_is_late(bench: Bench
     client.abort()
     await asyncio.gather(uploading, return_exceptions=True)
     stay.set()
+
+
+async def test_a_slow_but_steady_upload_passes_however_long_it_takes(bench: Bench) -> None:
+    """Ten times its least rate for four times `body_deadline`."""
+    upstream = await bench.upstream()
+    await bench.gateway(route_of(upstream), limits=Limits(body_deadline_s=0.5, body_rate_bytes=1_000))
+    client = await bench.client()
+    pieces = 100
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (200 * pieces))
+    began = time.monotonic()
+    for _ in range(pieces):
+        await client.send(b"x" * 200)
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - began >= 1.5
+    assert (await client.answer("POST")).status == 200
+    assert [len(one.body) for one in upstream.requests] == [200 * pieces]
+
+
+@pytest.mark.parametrize(("burst", "times"), [(1, 1), (60_000, 2)], ids=["drip", "burst, then drip"])
+async def test_a_dripping_body_is_ended_whatever_came_before(bench: Bench, burst: int, times: int) -> None:
+    """At 50 B/s with a least rate of 10,000: 408 after `body_deadline`, with a burst in it after the next one."""
+    gateway = await bench.gateway(
+        route_of(await bench.upstream()), limits=Limits(body_deadline_s=0.4, body_rate_bytes=10_000)
+    )
+    client = await bench.client()
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * burst)
+    began = time.monotonic()
+    answer = asyncio.create_task(client.answer("POST"))
+    while not answer.done():
+        await client.send(b"x")
+        await asyncio.sleep(0.02)
+    assert (await answer).status == 408
+    assert about(0.4 * times, began)
+    assert gateway.outcomes() == {"cancelled": 1}
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n\r\n"], ids=["silent", "empty lines"])

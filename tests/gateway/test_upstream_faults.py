@@ -344,7 +344,7 @@ async def test_a_full_variant_sheds_with_retry_after(bench: Bench) -> None:
             await visit.send(ok(received.body))
 
     upstream = await bench.upstream(held)
-    gateway = await bench.gateway(route_of(Variant("v1", (upstream.backend,), max_in_flight=2)))
+    gateway = await bench.gateway(route_of(Variant("v1", (upstream.backend,), max_in_flight=2, max_queue=0)))
     clients = [await bench.client() for _ in range(3)]
     for client in clients[:2]:
         await client.send(request("POST", "/", b"in"))

@@ -624,7 +624,7 @@ def test_an_error_is_something_to_read(refused: Refused) -> None:
 def test_advice_is_about_the_block_whatever_the_route_is_called(refused: Refused, name: str) -> None:
     """A route may have the name of a field."""
     text = f"routes: {{{name}: {{adapter: opaque, stable: v, variants: {{v: {{url: 'http://h', modle: x}}}}}}}}"
-    assert "did you mean model? Known: ejection, health, host, max_in_flight, model," in str(refused(text))
+    assert "did you mean model? Known: ejection, health, host, max_in_flight, max_queue, model," in str(refused(text))
 
 
 def test_a_thousand_damaged_files_give_settings_or_a_config_error(tmp_path: Path, known: dict[str, Any]) -> None:

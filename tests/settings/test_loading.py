@@ -48,7 +48,8 @@ gateway:
   port: 9000
   workers: 3
   limits: {{request_line: 1KiB, header_bytes: 2KiB, header_fields: 7, body: 3MiB, connections: 8, pipelined: 9,
-           header_deadline: 1s, body_deadline: 2s, idle: 3s, write_stall: 4s, kept_body: 4KiB, kept: 5KiB}}
+           header_deadline: 1s, body_deadline: 2s, body_rate: 6KiB, idle: 3s, write_stall: 4s, kept_body: 4KiB,
+           kept: 5KiB}}
   trusted_proxies: [10.0.0.0/8, 192.168.1.1]
   response_headers: false
   drain_delay: 6s
@@ -82,9 +83,10 @@ routes:
         max_in_flight: 200
         ejection: {{consecutive: 9, base: 7s, max_share: 30%}}
         probe: {{interval: 4s, timeout: 1s, fall: 6, rise: 5}}
+        max_queue: 300
       v3: {{url: "http://127.0.0.1:9003", path: /v2/models/other/infer}}
     stable: v1
-    timeouts: {{connect: 2s, total: 3s}}
+    timeouts: {{connect: 2s, total: 3s, queue: 4s}}
     mirror_safe: false
     mirror: {{in_flight: 5, bytes: 6MiB, timeout: 7s}}
     rescue: {{enabled: false, first_byte: 8s, budget: 9%}}
@@ -120,7 +122,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
         gateway=GatewayConfig(
             listen=Listener("0.0.0.0", 9000),
             workers=3,
-            limits=Limits(1_024, 2_048, 7, 3 * 2**20, 8, 9, 1.0, 2.0, 3.0, 4.0, 4_096, 5_120),
+            limits=Limits(1_024, 2_048, 7, 3 * 2**20, 8, 9, 1.0, 2.0, 3.0, 4.0, 4_096, 5_120, 6_144),
             trusted_proxies=("10.0.0.0/8", "192.168.1.1/32"),
             response_headers=False,
             drain_delay_s=6.0,
@@ -167,6 +169,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                         max_in_flight=200,
                         ejection=EjectionSpec(9, 7.0, 3_000),
                         probe=ProbeSpec(4.0, 1.0, 6, 5),
+                        max_queue=300,
                     ),
                     "v3": Variant("v3", (Backend("127.0.0.1", 9003),), path="/v2/models/other/infer"),
                 },
@@ -176,7 +179,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                     AffinitySource(AffinityKind.COOKIE, "uid"),
                     AffinitySource(AffinityKind.QUERY, "user"),
                 ),
-                timeouts=Timeouts(2.0, 3.0),
+                timeouts=Timeouts(2.0, 3.0, 4.0),
                 mirror_safe=False,
                 mirror=MirrorLimits(5, 6 * 2**20, 7.0),
                 rescue=RescueSpec(enabled=False, first_byte_s=8.0, budget_bp=900),
