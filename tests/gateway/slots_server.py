@@ -1,6 +1,7 @@
 """A model server with few slots, in a process of its own: `python -m tests.gateway.slots_server SLOTS SERVICE_MS`.
 
-Each request takes one slot for so long; more wait for one without bound, as in a model server. It prints its port.
+Each request takes one slot for so long; more wait for one without bound, as in a model server. The answer has 2 bytes,
+to `/slow` 200 KiB. It prints its port.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import httptools
 import uvloop
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 204800\r\n\r\n" + b"x" * 204_800
 
 
 async def main(slots: int, service_s: float) -> None:
@@ -26,6 +28,9 @@ async def main(slots: int, service_s: float) -> None:
         def data_received(self, data: bytes) -> None:
             self.parser.feed_data(data)
 
+        def on_url(self, url: bytes) -> None:
+            self.answer = LARGE if url == b"/slow" else ANSWER
+
         def on_message_complete(self) -> None:
             task = asyncio.ensure_future(self.predict())
             working.add(task)
@@ -35,7 +40,7 @@ async def main(slots: int, service_s: float) -> None:
             async with free:
                 await asyncio.sleep(service_s)
             if not self.transport.is_closing():
-                self.transport.write(ANSWER)
+                self.transport.write(self.answer)
 
     server = await asyncio.get_running_loop().create_server(Line, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how it speaks
