@@ -245,8 +245,8 @@ class Exchange:
             self.turned_away()
         self._acquiring = False
 
-    def overdue(self, now: float) -> bool:
-        return self._client.answer_deadline <= now
+    def overdue(self) -> bool:
+        return self._client.answer_deadline <= self.worker.now()
 
     def waited_out(self) -> None:
         name, wait_s = self.variant.variant.name, self.variant.line.wait_s

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Waiter(Call, Protocol):
     """A call that may have to wait. It leaves the line by itself, by `leave`, when nobody waits for it any more."""
 
-    def overdue(self, now: float) -> bool:
-        """Whether its deadline has passed."""
+    def overdue(self) -> bool:
+        """Whether its deadline has passed, now and not when this turn of the loop began."""
 
     def waited_out(self) -> None:
         """It has waited as long as it may and is sent to nobody. It has left the line."""
@@ -93,12 +93,11 @@ class WaitingLine:
 
     def _admit(self) -> None:
         """Send on whose turn it is. What is too old is never sent: the tick may not have been there yet."""
-        now = self._loop.time()
-        self.expire(now)
+        self.expire(self._loop.time())
         while self._since and not self._pool.full:
             waiter = next(iter(self._since))
             self.leave(waiter)
-            if waiter.overdue(now):
+            if waiter.overdue():
                 waiter.waited_out()
             elif not self._pool.acquire(waiter):
                 waiter.turned_away()
