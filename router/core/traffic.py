@@ -186,13 +186,25 @@ class Timeouts:
     queue_s: float = 1.0
 
 
+WITHHELD = ("authorization", "cookie", "idempotency-key", "proxy-authorization")
+"""Request fields that a copy does not carry unless the operator allows it (design.md section 8, Headers).
+
+Whoever sees the copies is no party to what these say: a variant on trial could act in the client's name, or take the
+client's one right to have the operation done. Which other fields are credentials only the operator knows.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorLimits:
-    """Bounds of the copies of one Route on one worker; what does not fit is dropped and counted."""
+    """Bounds of the copies of one Route on one worker; what does not fit is dropped and counted.
+
+    `withheld` are the request fields, lower-case names, that copies do not carry.
+    """
 
     in_flight: int = 200
     body_bytes: int = 64 * 2**20
     timeout_s: float = 30.0
+    withheld: tuple[str, ...] = WITHHELD
 
 
 @dataclass(frozen=True, slots=True)

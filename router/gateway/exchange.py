@@ -697,13 +697,9 @@ class Exchange:
         copy.start(target, body)
 
     def copy_head(self, copy: Copy, backend: "Backend") -> bytes:
-        """Return the head of the copy: the request's fields without credentials, marked with the rollout."""
+        """Return the head of the copy: the request's fields without what is withheld, marked with the rollout."""
         head = self.head
-        fields = (
-            heads.lines_without(head.fields, heads.CREDENTIALS)
-            if head.has_credentials
-            else b"".join([line for _, line in head.fields])
-        )
+        fields = heads.lines_without(head.fields, self.standing.live.withheld)
         return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-turnout-mirror: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             head.method, copy.target, copy.variant.host_line(backend, head.host), fields,
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,

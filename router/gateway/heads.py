@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from router.gateway.trust import CLAIMS, aliases, climbs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     Fields = list[tuple[bytes, bytes]]
 
@@ -40,7 +40,6 @@ _ANSWER_SPECIAL = frozenset((
     *_HOP_BY_HOP, b"content-length", b"x-request-id",
     b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
 ))  # fmt: skip
-_CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 _OPTIONS = (b"connection", b"proxy-connection")
 """Fields of a request by which the parser takes the connection to end: whoever sent `close` in one must hear of it."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
@@ -65,7 +64,7 @@ class RequestHead:
 
     __slots__ = (
         "body_length", "claims", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
-        "has_credentials", "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
+        "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
         "target", "wants_tls",
     )  # fmt: skip
 
@@ -86,7 +85,6 @@ class RequestHead:
         self.claims = b""
         self.forwarded_proto = b""
         self.forwarded_host = b""
-        self.has_credentials = False
         self.fields: Fields = []
 
 
@@ -116,8 +114,6 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
         lower = name.lower()
         if lower not in _REQUEST_SPECIAL:
             head.fields.append((lower, b"%b: %b\r\n" % (name, value)))
-            if lower in _CREDENTIALS:
-                head.has_credentials = True
         elif lower == b"host":
             hosts += 1
             head.host = value.strip(b" \t")
@@ -289,14 +285,9 @@ def _tokens(value: bytes) -> list[bytes]:
     return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
 
 
-def lines_without(fields: "Sequence[tuple[bytes, bytes]]", dropped: "Iterable[bytes]") -> bytes:
-    """Join the lines of `fields` whose name is not in `dropped`."""
-    gone = frozenset(dropped)
-    return b"".join([line for name, line in fields if name not in gone])
-
-
-CREDENTIALS: "Iterable[bytes]" = _CREDENTIALS
-"""Fields that a copy does not carry unless the operator allows it (design.md section 8, Headers)."""
+def lines_without(fields: "Sequence[tuple[bytes, bytes]]", dropped: "frozenset[bytes]") -> bytes:
+    """Join the lines of `fields` whose lower-case name is not in `dropped`."""
+    return b"".join([line for name, line in fields if name not in dropped])
 
 
 def framing_line(body_length: int) -> bytes:

@@ -74,6 +74,8 @@ class LiveVariant:
 class LiveRoute:
     """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold.
 
+    `withheld` are the request fields, in lower case, that copies do not carry.
+
     `breaker` watches the candidate while it serves; `trip` holds from its trip until the fleet's state knows of it.
     """
 
@@ -90,6 +92,7 @@ class LiveRoute:
         "route",
         "trip",
         "variants",
+        "withheld",
     )
 
     def __init__(
@@ -99,6 +102,7 @@ class LiveRoute:
         self.adapter = adapter
         self.comparator = comparator
         self.mirror_safe = route.mirror_safe
+        self.withheld = frozenset(name.encode() for name in route.mirror.withheld)
         self.variants = {name: LiveVariant(loop, route, variant) for name, variant in route.variants.items()}
         self.copies: dict[Copy, None] = {}
         self.copy_bytes = 0

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from router.core.traffic import (
+    WITHHELD,
     Backend,
     EjectionSpec,
     Match,
@@ -160,6 +161,27 @@ class MirrorBlock(Block):
     in_flight: Count = Field(200, description="Copies at one time.")
     bytes: Size = written("64MiB", "Request bodies held for copies, and 8 KiB for each copy.")
     timeout: Duration = written("30s", "For the answer to a copy.")
+    credentials: list[HeaderName] = Field(
+        [],
+        description=f"More header fields that copies do not carry, such as x-api-key; never do {', '.join(WITHHELD)}.",
+    )
+    allow: list[HeaderName] = Field([], description="Of these header fields, those that copies carry all the same.")
+
+    @model_validator(mode="after")
+    def _allowed_are_credentials(self) -> "MirrorBlock":
+        known = {*WITHHELD, *self.credentials}
+        if strange := [name for name in self.allow if name not in known]:
+            raise ValueError(
+                f"in `allow` only what copies would not carry ({', '.join(sorted(known))}); there is {strange[0]}"
+            )
+        if both := set(self.credentials) & set(self.allow):
+            raise ValueError(f"{min(both)} in `credentials` or in `allow`, not in both")
+        return self
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """Names of the header fields that copies do not carry, sorted."""
+        return tuple(sorted({*WITHHELD, *self.credentials} - set(self.allow)))
 
 
 class RescueBlock(Block):
@@ -208,7 +230,10 @@ class RouteBlock(Block):
             timeouts=Timeouts(self.timeouts.connect, self.timeouts.total, self.timeouts.queue),
             mirror_safe=mirror_safe,
             mirror=MirrorLimits(
-                in_flight=self.mirror.in_flight, body_bytes=self.mirror.bytes, timeout_s=self.mirror.timeout
+                in_flight=self.mirror.in_flight,
+                body_bytes=self.mirror.bytes,
+                timeout_s=self.mirror.timeout,
+                withheld=self.mirror.withheld,
             ),
             rescue=RescueSpec(
                 enabled=self.rescue.enabled,

@@ -184,6 +184,15 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
             "recorder: {answer: 20MiB}",
             "recorder: got a block of fields, expected `answers` at least twice `answer`: a pair has two of them",
         ),
+        ("routes: {r: {mirror: {credentials: ['a b']}}}", "credentials[0]: got 'a b', expected the name of a header"),
+        (
+            "routes: {r: {mirror: {allow: [x-user]}}}",
+            "in `allow` only what copies would not carry (authorization, cookie, idempotency-key, proxy-authorization)",
+        ),
+        (
+            "routes: {r: {mirror: {credentials: [X-Key], allow: [x-key]}}}",
+            "x-key in `credentials` or in `allow`, not in both",
+        ),
         ("routes: {}", "routes: got none, expected at least one route"),
         ("routes: {'my route': {}}", "expected a name of 1 to 63 letters, digits, dots, dashes and underscores"),
     ],

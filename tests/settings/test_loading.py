@@ -88,7 +88,7 @@ routes:
     stable: v1
     timeouts: {{connect: 2s, total: 3s, queue: 4s}}
     mirror_safe: false
-    mirror: {{in_flight: 5, bytes: 6MiB, timeout: 7s}}
+    mirror: {{in_flight: 5, bytes: 6MiB, timeout: 7s, credentials: [X-API-Key], allow: [Cookie]}}
     rescue: {{enabled: false, first_byte: 8s, budget: 9%}}
     comparator: digest
     freeze: [{{from: 2026-12-20T00:00:00Z, until: "2027-01-02T00:00:00+01:00"}}]
@@ -181,7 +181,9 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                 ),
                 timeouts=Timeouts(2.0, 3.0, 4.0),
                 mirror_safe=False,
-                mirror=MirrorLimits(5, 6 * 2**20, 7.0),
+                mirror=MirrorLimits(
+                    5, 6 * 2**20, 7.0, ("authorization", "idempotency-key", "proxy-authorization", "x-api-key")
+                ),
                 rescue=RescueSpec(enabled=False, first_byte_s=8.0, budget_bp=900),
                 comparator="digest",
             )
