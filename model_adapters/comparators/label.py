@@ -1,6 +1,6 @@
 """Label: two answers are the same if their labels are, row by row; scores may differ."""
 
-from router.core.inference import Answer
+from router.core.inference import Answer, kept_label
 from router.core.observations import Comparison
 
 
@@ -27,7 +27,7 @@ class Label:
         """Compare batches of equal length that are known to differ."""
         differing = [row for row, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
         first = differing[0]
-        reason = f"{ours[first]} != {theirs[first]}"
+        reason = f"{kept_label([ours[first]])} != {kept_label([theirs[first]])}"
         if len(ours) > 1:
             reason = f"row {first}: {reason} ({len(differing)} of {len(ours)} rows differ)"
         return Comparison(self.name, same=False, distance=len(differing) / len(ours), reason=reason)

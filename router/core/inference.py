@@ -19,9 +19,9 @@ def kept_label(labels: Sequence[str]) -> str:
     text = labels[0] if len(labels) == 1 else ",".join(labels)
     if len(text) * 4 <= PREDICTION_BYTES:  # no character takes more than four bytes
         return text
-    encoded = text.encode()
+    encoded = text.encode(errors="replace")  # a plug-in may hand over what UTF-8 cannot hold
     if len(encoded) <= PREDICTION_BYTES:
-        return text
+        return encoded.decode()
     kept = encoded[: PREDICTION_BYTES - _DIGEST_CHARS - 1].decode(errors="ignore")
     return f"{kept}~{blake2b(encoded, digest_size=_DIGEST_CHARS // 2).hexdigest()}"
 

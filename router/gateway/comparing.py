@@ -5,6 +5,7 @@ The event loop does it for short answers, a process of its own for long ones (`l
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.errors import UnreadableError
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter
     from router.gateway.pieces import Pieces
     from router.gateway.side import Side
+
+
+REASON_CHARS = 256
+"""Longest reason of a comparison that is kept. Chosen: two labels of 64 bytes and a sentence around them."""
 
 
 class Half(NamedTuple):
@@ -47,11 +52,23 @@ class Reading(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """How two answers differ, and what each of them says."""
+    """How two answers differ, and what each of them says.
+
+    The comparison's reason is in our words alone; `said` is what adapter or comparator said, which may quote answers.
+    """
 
     comparison: Comparison
     stable: Reading
     candidate: Reading
+    said: str = ""
+
+    def explained(self, *, quoting: bool) -> Comparison:
+        """Return the comparison with its bounded reason; `quoting`: with the words of adapter and comparator, too."""
+        comparison = self.comparison
+        if not quoting or not self.said:
+            return comparison
+        reason = f"{comparison.reason}: {self.said}" if comparison.reason else self.said
+        return replace(comparison, reason=reason[:REASON_CHARS])
 
 
 def half_of(side: "Side") -> Half:
@@ -69,30 +86,33 @@ def not_compared(comparator: "Comparator", reason: str) -> Compared:
 
 def compare(adapter: "ModelAdapter", comparator: "Comparator", stable: Half, candidate: Half) -> Compared:
     """Read both answers and compare them; a missing or unreadable one gives `same=None` and the reason."""
-    first, why = _read(adapter, stable, Role.STABLE)
-    second, why_not = _read(adapter, candidate, Role.CANDIDATE)
-    reason = why or why_not
+    first, *why = _read(adapter, stable, Role.STABLE)
+    second, *why_not = _read(adapter, candidate, Role.CANDIDATE)
+    reason, said = why if why[0] else why_not
     if reason or first is None or second is None:
         comparison = Comparison(comparator.name, same=None, reason=reason)
     else:
-        comparison = _compare(comparator, first, second)
-    return Compared(comparison, _shown(first), _shown(second))
+        comparison, said = _compare(comparator, first, second)
+    return Compared(comparison, _shown(first), _shown(second), said[:REASON_CHARS])
 
 
-def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> Comparison:
+def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> tuple[Comparison, str]:
+    """Return the comparison without its reason, and that apart."""
     try:
-        return comparator.compare(stable, candidate)
+        found = comparator.compare(stable, candidate)
     except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
-        return Comparison(comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}")
+        return Comparison(comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}"), ""
+    return (replace(found, reason=""), found.reason) if found.reason else (found, "")
 
 
-def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str]:
+def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str, str]:
+    """Return the answer, and if its prediction could not be read why, in our words and in the adapter's."""
     if half.body is None:
-        return None, half.missing
+        return None, half.missing, ""
     body = b"".join(half.body)
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     if half.status >= 300:  # an error body holds no prediction
-        return Answer(half.status, len(body), digest), ""
+        return Answer(half.status, len(body), digest), "", ""
     fields: list[tuple[str, str]] = []
     for line in half.fields:
         name, _, value = line.partition(b":")
@@ -100,10 +120,10 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
     try:
         prediction = adapter.read_answer(RawAnswer(half.status, tuple(fields), body))
     except UnreadableError as error:
-        return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}: {error}"
+        return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}", str(error)
     except Exception as error:  # noqa: BLE001 - as in `_compare`
-        return Answer(half.status, len(body), digest), f"adapter failed: {type(error).__name__}"
-    return Answer(half.status, len(body), digest, prediction), ""
+        return Answer(half.status, len(body), digest), f"adapter failed: {type(error).__name__}", ""
+    return Answer(half.status, len(body), digest, prediction), "", ""
 
 
 def _shown(answer: Answer | None) -> Reading:

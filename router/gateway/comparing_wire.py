@@ -19,9 +19,6 @@ LENGTH = struct.Struct(">I")
 ANSWER_BYTES = 16 * 2**10
 """Longest answer of the comparing process. Chosen: a reason and two readings take less than 2 KiB."""
 
-REASON_CHARS = 1_000
-"""How much of a comparator's reason comes back. Chosen: a built-in one has at most 200."""
-
 
 def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
@@ -65,7 +62,8 @@ def _frame(found: Compared) -> bytes:
             "comparator": comparison.comparator,
             "same": _maybe(bool, comparison.same),  # a plug-in may have meant a numpy number
             "distance": _maybe(float, comparison.distance),
-            "reason": comparison.reason[:REASON_CHARS],
+            "reason": comparison.reason,
+            "said": found.said,
             "readings": [found.stable, found.candidate],
         }
     ).encode()
@@ -80,9 +78,10 @@ def read_answer(text: bytes) -> Compared:
             str(told["comparator"]), _maybe(bool, told["same"]), _maybe(float, told["distance"]), str(told["reason"])
         )
         stable, candidate = [_reading(*one) for one in told["readings"]]
+        said = str(told["said"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an answer of a comparing process: {error!r}") from None
-    return Compared(comparison, stable, candidate)
+    return Compared(comparison, stable, candidate, said)
 
 
 def _reading(digest: object, label: object, score: object) -> Reading:

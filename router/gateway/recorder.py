@@ -168,7 +168,7 @@ class Recorder:
         copy.let_go("")
         standing = exchange.standing
         stable, candidate = _in_order(live, copy)
-        comparison = compared.comparison
+        comparison = compared.explained(quoting=self._pairs.predictions)
         missing = next(
             (f"{side.role.value}:{side.outcome.value}" for side in (stable, candidate) if not side.outcome.is_answer),
             "",
