@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Annotated, cast
 
 import orjson
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from router.admin import schemas as s
-from router.admin.problems import field_problem
+from router.admin.access import actor_of
+from router.admin.problems import ProblemError, field_problem
 from router.admin.services import Services
+from router.admin.tokens import AccessRole, Caller
 from router.admin.views import chosen_pairs, decision_view, evidence_view
 from router.core.observations import Outcome
 from router.store.basis_codec import basis_to_json, unpack_basis
@@ -24,6 +26,9 @@ DecisionLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newe
 WithEvidence = Annotated[bool, Query(description="With the record of what each followed from, for `turnout replay`.")]
 RolloutOf = Annotated[str | None, Query(max_length=100, description="A rollout's id; unset: the present one.")]
 Disagreements = Annotated[bool, Query(description="Only pairs whose answers differ.")]
+WithPayloads = Annotated[
+    bool, Query(description="With what is kept of bodies (`pairs.payloads`); for operators, and each look is logged.")
+]
 OutcomeFilter = Annotated[Outcome | None, Query(description="Only pairs in which a variant ended this way.")]
 
 
@@ -45,19 +50,29 @@ class RecordEndpoints:
         self._services = services
         self._log = logs.get("admin")
 
-    async def pairs(
+    async def pairs(  # noqa: PLR0913, PLR0917 - one for each query parameter
         self,
+        request: Request,
         route: str,
         limit: PairLimit = 100,
         disagreements: Disagreements = False,  # noqa: FBT002 - a query parameter
         outcome: OutcomeFilter = None,
+        payloads: WithPayloads = False,  # noqa: FBT002 - a query parameter
     ) -> Response:
         """The newest pairs, newest first; with a filter, those that fit among the newest 5,000."""
         self._services.route(route)
+        caller: Caller = request.state.caller
+        if payloads and caller.role < AccessRole.OPERATOR:
+            detail = f"token {caller.name} is {caller.role}; payloads need {AccessRole.OPERATOR}"
+            raise ProblemError(403, "forbidden", detail, {"needed": str(AccessRole.OPERATOR)})
         looked_at = SEARCHED_PAIRS if disagreements or outcome is not None else limit
         found = await self._services.store.pairs(route, looked_at)
         chosen = chosen_pairs(found, limit, outcome, disagreements=disagreements)
-        return Response(orjson.dumps([pair_to_json(pair) for pair in chosen]), media_type="application/json")
+        if payloads:
+            shown = sum(pair.payload is not None for pair in chosen)
+            self._log.info("payloads shown", actor=str(actor_of(request)), route=route, pairs=shown)
+        told = [pair_to_json(pair, payload=payloads) for pair in chosen]
+        return Response(orjson.dumps(told), media_type="application/json")
 
     async def decisions(
         self,

@@ -177,6 +177,9 @@ def pairs(
     outcome: Annotated[
         str | None, typer.Option(help="Only those in which a variant ended so: timeout, http_error ...")
     ] = None,
+    payloads: Annotated[
+        bool, typer.Option("--payloads", help="With what is kept of bodies; json only, for operators, and logged.")
+    ] = False,
     url: o.Url = DEFAULT_URL,
     token: o.Token = None,
     output: o.Output = Format.TABLE,
@@ -184,9 +187,12 @@ def pairs(
     """Show pairs of answers. Newest first; json is one object a line."""
     from router.cli.show import pair_table
 
+    if payloads and output is not Format.JSON:
+        raise CommandError("--payloads needs -o json", "a table has no room for them", exit_code=USAGE)
     query: dict[str, str | int | bool] = {"limit": limit}
     query |= {"disagreements": "true"} if disagreements else {}
     query |= {"outcome": outcome} if outcome else {}
+    query |= {"payloads": "true"} if payloads else {}
     with _api(url, token) as api:
         _print_records(api.get(f"{api.route(route)}/pairs", query), output, pair_table)
 

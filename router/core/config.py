@@ -6,6 +6,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from router.core.payloads import NOTHING, Selection
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -88,12 +90,11 @@ class StoreConfig:
 
 @dataclass(frozen=True, slots=True)
 class PairsConfig:
-    """What the pair log keeps: `keep_bytes` in the store for each Route; predictions and payloads or not."""
+    """What the pair log keeps: `keep_bytes` in the store for each Route; predictions or not; which payloads."""
 
     keep_bytes: int = 64 * MIB
     predictions: bool = True
-    payloads: bool = False
-    redact: tuple[str, ...] = ()
+    payloads: Selection = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,10 +100,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Payload:
+    """What is kept of one request's body and its answers' bodies, each as JSON text; None where nothing is kept."""
+
+    request: str | None = None
+    stable: str | None = None
+    candidate: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of all three."""
+        return sum(len(text) for text in (self.request, self.stable, self.candidate) if text is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Both Variants' answers to one request, or why one is missing. `served` names the role that the client heard.
 
     `key_cell` is the cell of its affinity key or `traffic.NO_KEY`; None where an older gateway wrote the pair.
+    `payload` is None unless the operator asked for it (`pairs.payloads`).
     """
 
     pair_id: str
@@ -118,6 +133,7 @@ class Pair:
     comparison: Comparison
     slices: tuple[tuple[str, str], ...] = ()
     key_cell: int | None = None
+    payload: Payload | None = None
 
     @property
     def complete(self) -> bool:

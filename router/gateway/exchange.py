@@ -72,7 +72,7 @@ class Exchange:
         "_late", "_out", "_out_bytes", "_pair_cells", "_placed", "_rechunk", "_request_bytes", "_rescuable",
         "_rescue", "_retarget", "_seen_bytes", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
-        "request_complete", "request_id", "role", "standing", "variant", "worker",
+        "request_body", "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
 
     standing: "Standing"
@@ -123,6 +123,7 @@ class Exchange:
         self._pair_cells: PairCells | None = None
         self._first_pair: FirstPair | None = None
         self.key_cell = NO_KEY
+        self.request_body: bytes | None = None  # for the pair's payload, if it is not too long for one
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -686,6 +687,8 @@ class Exchange:
             copy.end_oversize()
             return
         target, body = self.head.target, self._kept
+        if self.worker.recorder.capture.takes(self._kept_bytes):
+            self.request_body = b"".join(body)
         if copy.variant.retargets:
             self._kept = [b"".join(body)]  # one body, not its pieces and their sum
             try:

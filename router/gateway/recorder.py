@@ -16,6 +16,7 @@ from router.core.errors import StoreUnavailableError
 from router.core.observations import Pair, PairSide, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
+from router.gateway.capture import Capture
 from router.gateway.comparing import compare, half_of
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.large_answers import Job, LargeAnswers
@@ -44,6 +45,9 @@ RAW_OVERHEAD_BYTES = 3_072
 
 BATCH_PAIRS = 256
 """Most pairs in one stream entry. Chosen: an entry of about 60 KiB, small beside a store's default limits."""
+
+BATCH_BYTES = 2**18
+"""Payloads after which a stream entry is closed before it has so many pairs. Chosen: one read of a socket."""
 
 COUNTERS_EVERY_S = 0.5
 """How old counters may be in the store. Chosen: half a turn of control, and one write for many pairs."""
@@ -76,12 +80,15 @@ class Recorder:
         self._boot = boot
         self._limit = config.queue_bytes
         self._pairs = pairs
+        self.capture = Capture(pairs.payloads)
         self._now = now
         self._on_write = on_write
         self.answers = Answers(config.answer_bytes, config.answers_bytes)
         self.large = LargeAnswers(compare_command, now)
         self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
         self._fresh: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+        self._fresh_bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """Of their payloads."""
         self._outbox: deque[RecordBatch] = deque()
         self._wake = asyncio.Event()
         self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -96,7 +103,8 @@ class Recorder:
     def put(self, exchange: "Exchange", live: "Side", copy: "Side") -> None:
         """Take a pair whose halves are both closed."""
         lines = sum([len(line) for _, line in exchange.head.fields])
-        size = RAW_OVERHEAD_BYTES + lines + _held_bytes(live) + _held_bytes(copy)
+        body = len(exchange.request_body or b"")
+        size = RAW_OVERHEAD_BYTES + lines + body + _held_bytes(live) + _held_bytes(copy)
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
             live.let_go("")
@@ -143,13 +151,18 @@ class Recorder:
             self._compare(exchange, live, copy, size)
             if self._now() > until:
                 break
-        for (route, rollout), pairs in self._fresh.items():
+        for place, pairs in self._fresh.items():
             if len(pairs) >= BATCH_PAIRS or (pairs and not raw):
-                self._enqueue(route, rollout, len(pairs), encode_pairs(pairs), {})
-                pairs.clear()
+                self._close_batch(place)
         if self._now() - self._counters_at >= COUNTERS_EVERY_S:
             self.batch_counters(table)
         return bool(raw)
+
+    def _close_batch(self, place: tuple[str, str]) -> None:
+        pairs = self._fresh[place]
+        self._enqueue(*place, len(pairs), encode_pairs(pairs), {})
+        pairs.clear()
+        self._fresh_bytes[place] = 0
 
     def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
         route = exchange.standing.live
@@ -164,10 +177,11 @@ class Recorder:
         self, exchange: "Exchange", live: "Side", copy: "Side", size: int, compared: "Compared"
     ) -> None:
         self.queue_bytes -= size
+        stable, candidate = _in_order(live, copy)
+        payload = self.capture.of(exchange.request_body, stable, candidate)
         live.let_go("")
         copy.let_go("")
         standing = exchange.standing
-        stable, candidate = _in_order(live, copy)
         comparison = compared.explained(quoting=self._pairs.predictions)
         missing = next(
             (f"{side.role.value}:{side.outcome.value}" for side in (stable, candidate) if not side.outcome.is_answer),
@@ -182,7 +196,8 @@ class Recorder:
             failures = f"{stable.outcome.end}/{candidate.outcome.end}"
             exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
         route = standing.live.route.name
-        self._fresh[route, standing.rollout_id].append(
+        place = route, standing.rollout_id
+        self._fresh[place].append(
             Pair(
                 pair_id=exchange.internal_id.decode(),
                 request_id=exchange.request_id.decode(),
@@ -195,8 +210,13 @@ class Recorder:
                 candidate=_pair_side(candidate, compared.candidate, keep=self._pairs.predictions),
                 comparison=comparison,
                 key_cell=exchange.key_cell,
+                payload=payload,
             )
         )
+        if payload is not None:
+            self._fresh_bytes[place] += payload.size
+            if self._fresh_bytes[place] >= BATCH_BYTES:
+                self._close_batch(place)
 
     def batch_counters(self, table: "LiveTable") -> None:
         """Write the counters of the present rollouts that have changed."""

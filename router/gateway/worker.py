@@ -392,6 +392,7 @@ class Worker:
         found.update(self.backends.snapshot())
         for what, drops in (("answer", self.recorder.answers.drops), ("comparison", self.recorder.large.drops)):
             found["turnout_dropped_total"].update({(what, reason): n for reason, n in drops.items()})
+        found["turnout_dropped_total"] |= {("payload", why): n for why, n in self.recorder.capture.skipped.items() if n}
         found["turnout_dropped_total"]["connection", "limit"] = self._refused_connections
         for reason, failed in self._failed_handshakes.items():
             found["turnout_dropped_total"]["connection", reason] = failed

@@ -8,9 +8,10 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 
 from router.core.config import STORE_SCHEMES
+from router.core.payloads import FieldPath
 from router.core.traffic import AffinityKind, AffinitySource, Backend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -132,6 +133,18 @@ def token_hash(text: str) -> str:
     return text
 
 
+def payload_path(value: object) -> FieldPath:
+    """Return the field path that is written as text."""
+    return FieldPath.parse(value if isinstance(value, str) else "")
+
+
+def payload_paths(value: object) -> object:
+    """Return what is to be read as a list of field paths: none for `false`."""
+    if value is True:
+        raise ValueError('false, or a list of the fields to keep, such as ["$.inputs[*].name"]; ["$"] keeps all')
+    return [] if value is False else value
+
+
 def is_loopback(text: str) -> bool:
     """Whether only this machine can reach a listener on this host."""
     return ip_address(text).is_loopback if _is_ip(text) else text == "localhost"
@@ -163,4 +176,11 @@ Affinity = Annotated[
     AffinitySource,
     PlainValidator(affinity),
     WithJsonSchema({"type": "string", "examples": ["header:x-user-id", "cookie:uid", "query:user"]}),
+]
+_PATH_SCHEMA = {"type": "string", "examples": ["$.inputs[*].name", "$..email"]}
+PayloadPath = Annotated[FieldPath, PlainValidator(payload_path), WithJsonSchema(_PATH_SCHEMA)]
+PayloadPaths = Annotated[
+    list[PayloadPath],
+    BeforeValidator(payload_paths),
+    WithJsonSchema({"anyOf": [{"const": False}, {"type": "array", "maxItems": 64, "items": _PATH_SCHEMA}]}),
 ]

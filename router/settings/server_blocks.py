@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from router.core.config import (
     FeedbackConfig,
@@ -17,8 +17,9 @@ from router.core.config import (
     StoreConfig,
     TokenConfig,
 )
+from router.core.payloads import Selection
 from router.settings.block import Block, written
-from router.settings.forms import Host, Name, Network, StoreUrl, TokenHash
+from router.settings.forms import Host, Name, Network, PayloadPath, PayloadPaths, StoreUrl, TokenHash
 from router.settings.units import Duration, DurationOrZero, Size
 
 
@@ -156,19 +157,20 @@ class PairsBlock(Block):
 
     keep: Size = written("64MiB", "Bytes in the store for each route.")
     predictions: bool = Field(default=True, description="Whether pairs hold labels and scores.")
-    payloads: bool = Field(default=False, description="Requests and answers in full: not available yet.")
-    redact: list[str] = Field([], description="What to remove from payloads: not available yet.")
-
-    @field_validator("payloads", "redact", mode="after")
-    @classmethod
-    def _not_yet(cls, value: object) -> object:
-        if value:
-            raise ValueError("nothing: payloads are not available yet; take it out")
-        return value
+    payloads: PayloadPaths = Field(
+        [],
+        max_length=64,
+        description="Fields of requests and answers to keep, such as `$.inputs[*].name`; unset or `false`: none. "
+        "See privacy.md.",
+    )
+    redact: list[PayloadPath] = Field(
+        [], max_length=64, description="Fields that are never kept, whatever `payloads` says."
+    )
 
     def value(self) -> PairsConfig:
         """Return the pair log's part of the configuration."""
-        return PairsConfig(keep_bytes=self.keep, predictions=self.predictions)
+        selection = Selection(tuple(self.payloads), tuple(self.redact))
+        return PairsConfig(keep_bytes=self.keep, predictions=self.predictions, payloads=selection)
 
 
 class RecorderBlock(Block):

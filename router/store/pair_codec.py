@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import orjson
 
-from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.core.observations import Comparison, Outcome, Pair, PairSide, Payload
 from router.core.timestamps import rfc3339
 from router.core.traffic import KEY_CELLS, NO_KEY, Role
 from router.store import fields as f
@@ -25,6 +25,9 @@ _COLUMNS = _SLICES + 1
 
 _KEY_CELL = _COLUMNS
 """Newer: an older gateway's rows end before it."""
+
+_PAYLOAD = _KEY_CELL + 1
+"""Newer still, and only there when the operator asked for payloads: three JSON texts or nulls."""
 
 
 def encode_pairs(pairs: Sequence[Pair]) -> bytes:
@@ -43,8 +46,7 @@ def encode_pairs(pairs: Sequence[Pair]) -> bytes:
             )
         # Written out, not by helpers: this is the only per-pair code between the request path and the store.
         stable, candidate, comparison = pair.stable, pair.candidate, pair.comparison
-        rows.append(
-            (
+        row = (
                 pair.pair_id, pair.request_id, pair.exposure, pair.assigned_at_s, pair.served,
                 stable.outcome, stable.status, stable.latency_ms, stable.body_bytes, stable.digest,
                 stable.label, stable.score,
@@ -52,8 +54,9 @@ def encode_pairs(pairs: Sequence[Pair]) -> bytes:
                 candidate.label, candidate.score,
                 comparison.comparator, comparison.same, comparison.distance, comparison.reason,
                 pair.slices, pair.key_cell,
-            )
         )  # fmt: skip
+        payload = pair.payload
+        rows.append(row if payload is None else (*row, (payload.request, payload.stable, payload.candidate)))
     batch = {"v": VERSION, "route": route, "rollout": rollout, "pairs": rows}
     try:
         return orjson.dumps(batch)
@@ -77,8 +80,30 @@ def decode_pairs(raw: bytes) -> list[Pair]:
     return pairs
 
 
-def pair_to_json(pair: Pair) -> dict[str, object]:
-    """Return the public Pair object of design.md section 8; `assigned_at` is UTC in RFC 3339 form."""
+def pair_to_json(pair: Pair, *, payload: bool = False) -> dict[str, object]:
+    """Return the public Pair object of design.md section 8; `assigned_at` is UTC in RFC 3339 form.
+
+    With `payload` also the field of that name: null, or what is kept of `request`, `stable` and `candidate`.
+    """
+    found = _pair_to_json(pair)
+    if payload:
+        found["payload"] = None if pair.payload is None else _payload_to_json(pair.payload)
+    return found
+
+
+def _payload_to_json(payload: Payload) -> dict[str, object]:
+    return {name: _json(getattr(payload, name)) for name in ("request", "stable", "candidate")}
+
+
+def _json(text: str | None) -> object:
+    """Return the value written in `text`; nobody but the store has said that it is JSON."""
+    try:
+        return None if text is None else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _pair_to_json(pair: Pair) -> dict[str, object]:
     return {
         "v": VERSION,
         "pair_id": pair.pair_id,
@@ -125,6 +150,7 @@ def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
         comparison=_comparison(row[_COMPARISON:_SLICES]),
         slices=tuple(_slice(item) for item in f.items(row[_SLICES], "slices")),
         key_cell=_optional(_cell, row[_KEY_CELL], "key_cell") if len(row) > _KEY_CELL else None,
+        payload=_optional(_payload, row[_PAYLOAD], "payload") if len(row) > _PAYLOAD else None,
     )
 
 
@@ -147,6 +173,10 @@ def _comparison(row: Sequence[object]) -> Comparison:
         distance=_optional(f.number, row[2], "distance"),
         reason=f.text(row[3], "reason"),
     )
+
+
+def _payload(value: object, where: str) -> Payload:
+    return Payload(*(_optional(f.text, one, where) for one in f.row(value, where, 3)[:3]))
 
 
 def _slice(item: object) -> tuple[str, str]:

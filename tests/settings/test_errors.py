@@ -178,8 +178,14 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
             "admin: {tls: {cert: x}}",
             "admin.tls: got a block of fields, expected nothing: this block is not available yet",
         ),
-        ("pairs: {payloads: true}", "pairs.payloads: got True, expected nothing: payloads are not available yet"),
-        ("pairs: {redact: [name]}", "pairs.redact: got a list, expected nothing: payloads are not available yet"),
+        (
+            "pairs: {payloads: true}",
+            'pairs.payloads: got True, expected false, or a list of the fields to keep, such as ["$.inputs[*].name"]',
+        ),
+        ("pairs: {payloads: $}", "pairs.payloads: got '$', expected a list"),
+        ("pairs: {payloads: [7]}", "pairs.payloads[0]: got 7, expected a field path like $.inputs[*].name"),
+        ('pairs: {payloads: ["$.a[0]"]}', "pairs.payloads[0]: got '$.a[0]', expected a field path like $.inputs[*]"),
+        ("pairs: {redact: [name]}", "pairs.redact[0]: got 'name', expected a field path like $.inputs[*].name"),
         (
             "recorder: {answer: 20MiB}",
             "recorder: got a block of fields, expected `answers` at least twice `answer`: a pair has two of them",

@@ -21,6 +21,7 @@ from router.core.config import (
     WebhookSpec,
 )
 from router.core.freeze import DatedFreeze, FreezeWindow, WeeklyFreeze
+from router.core.payloads import FieldPath, Selection
 from router.core.rollout import BreakerSpec, GateSpec, NoDataSpec, Spec, Step
 from router.core.traffic import (
     AffinityKind,
@@ -57,7 +58,7 @@ gateway:
 ops:     {{host: "::1", port: 9002}}
 admin:   {{host: 0.0.0.0, port: 9001}}
 store:   {{url: "redis://user:secret@localhost:6379/0", directory: data}}
-pairs:   {{keep: 1MiB, predictions: false}}
+pairs:   {{keep: 1MiB, predictions: false, payloads: ["$.inputs[*].name", $.id], redact: [$..email]}}
 recorder: {{queue: 2MiB, interval: 20ms, answer: 1MiB, answers: 3MiB}}
 feedback: {{index: 3MiB, wait: 5s}}
 auth:    {{tokens: [{{name: olga, role: operator, hash: "{HASH}"}}]}}
@@ -130,7 +131,14 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
         ),
         ops=Listener("::1", 9002),
         admin=Listener("0.0.0.0", 9001),
-        pairs=PairsConfig(keep_bytes=2**20, predictions=False),
+        pairs=PairsConfig(
+            keep_bytes=2**20,
+            predictions=False,
+            payloads=Selection(
+                keep=(FieldPath.parse("$.inputs[*].name"), FieldPath.parse("$.id")),
+                redact=(FieldPath.parse("$..email"),),
+            ),
+        ),
         recorder=RecorderConfig(answer_bytes=2**20, answers_bytes=3 * 2**20, queue_bytes=2 * 2**20, interval_s=0.02),
         feedback=FeedbackConfig(index_bytes=3 * 2**20, wait_s=5.0),
         tokens=(TokenConfig("olga", "operator", HASH),),

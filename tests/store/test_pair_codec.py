@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.observations import Comparison, Outcome, Pair, PairSide
+from router.core.observations import Comparison, Outcome, Pair, PairSide, Payload
 from router.core.traffic import KEY_CELLS, NO_KEY
 from router.store.codec import UnreadableRecordError, decode_pairs, encode_pairs, pair_to_json
 from router.testing.samples import sample_pair
@@ -80,7 +80,7 @@ def test_a_pair_takes_few_bytes() -> None:
 def test_columns_of_a_newer_version_are_ignored() -> None:
     """CF7: newer columns go behind, older replicas read what they know."""
     document = json.loads(encode_pairs([sample_pair("digits")]))
-    document["pairs"][0].append({"added": "later"})
+    document["pairs"][0] += [None, {"added": "later"}]  # behind the payload that this pair does not have
     document["added"] = "later"
     assert decode_pairs(json.dumps(document).encode()) == [sample_pair("digits")]
 
@@ -148,3 +148,26 @@ def test_the_public_pair_is_as_documented() -> None:
         "slices": {"country": "de"},
     }
     assert json.loads(json.dumps(pair_to_json(sample_pair("digits", 1))))["stable"]["outcome"] == "ok"
+
+
+PAYLOAD = Payload('{"inputs":[{"name":"age \\"x\\""}]}', None, "[1.5]")
+
+
+def test_a_payload_comes_back_as_it_was_and_costs_a_pair_without_one_nothing() -> None:
+    """CF7: it is one more column behind, so that an older version reads the rest."""
+    plain, rich = sample_pair("digits", 1), replace(sample_pair("digits", 2), payload=PAYLOAD)
+    raw = encode_pairs([plain, rich])
+    assert decode_pairs(raw) == [plain, rich]
+    rows = json.loads(raw)["pairs"]
+    assert len(rows[1]) == len(rows[0]) + 1
+
+
+def test_pr5_the_public_pair_has_its_payload_only_when_it_is_asked_for() -> None:
+    """As JSON, not as text; what the store holds in its place that is no JSON becomes null."""
+    rich = replace(sample_pair("digits", 1), payload=PAYLOAD)
+    assert pair_to_json(rich) == pair_to_json(sample_pair("digits", 1))
+    expected = {"request": {"inputs": [{"name": 'age "x"'}]}, "stable": None, "candidate": [1.5]}
+    assert pair_to_json(rich, payload=True) == {**pair_to_json(rich), "payload": expected}
+    assert pair_to_json(sample_pair("digits", 1), payload=True)["payload"] is None
+    foreign = replace(rich, payload=Payload("}<script>", "", None))
+    assert pair_to_json(foreign, payload=True)["payload"] == dict.fromkeys(("request", "stable", "candidate"))
