@@ -31,7 +31,10 @@ _NOT_YET = frozenset({"tracing", "tls"})
 """Blocks that design.md promises and that no process acts on yet; silence would look like success."""
 
 _SECRET = re.compile(r"hash|token|password|secret|key$", re.IGNORECASE)
-_USER_INFO = re.compile(r"//[^/@]*@")
+_USER_INFO = re.compile(r"//.*@", re.DOTALL)
+"""Up to the last sign: a password that nobody has encoded may hold any other."""
+_QUERY = re.compile(r"\?.*", re.DOTALL)
+_PATH = re.compile(r"(//[^/?#]*)[/?#].*", re.DOTALL)
 
 
 class Plain(str):
@@ -143,12 +146,25 @@ def _shown(at: Location, value: object) -> object:
     if _SECRET.search(name):
         return Plain("(hidden)")
     if isinstance(value, str):
-        return _cut(_USER_INFO.sub("//***@", value))
+        return _cut(_without_secrets(value, webhook="webhooks" in at))
     if isinstance(value, dict):
         return Plain("a block of fields")
     if isinstance(value, list):
         return Plain("a list")
     return Plain(_cut(reprlib.repr(value)))
+
+
+def _without_secrets(value: str, *, webhook: bool) -> str:
+    """Return a URL without user, password and query; one of a webhook without its path too, which many services sign.
+
+    Other text stays as it is.
+    """
+    if "//" not in value:
+        return value
+    shown = _USER_INFO.sub("//***@", value)
+    if webhook:
+        return _PATH.sub(r"\1/***", shown)
+    return _QUERY.sub("?***", shown)
 
 
 def _name(part: str) -> str:

@@ -64,6 +64,11 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
             "store: {url: 'http://x'}",
             "store.url: got 'http://x', expected a URL that begins with redis://, rediss://, unix://",
         ),
+        ("store: {url: 'http://u:p/w@x@h/0?password=y'}", "store.url: got 'http://***@h/0?***', expected a URL"),
+        (
+            "webhooks: {secret_env: S, hooks: [{name: a, type: event, url: 'ftp://u:p@h/s3cret?key=y'}]}",
+            "webhooks.hooks[0].url: got 'ftp://***@h/***', expected",
+        ),
         ("store: {url: 'redis+other://x'}", "a URL that begins with redis://"),
         ("log: {level: loud}", "log.level: got 'loud', expected one of 'debug', 'info', 'warning' or 'error'"),
         (
