@@ -79,6 +79,7 @@ def control(config: "TurnoutConfig", announce: Announce) -> None:
     check_bind(config)
     (listener,) = open_listeners(config.admin, 1, "admin")
     logs.configure(config.log, process="control")
+    logs.write_uncaught()
     announce(f"admin      {url_of(listener)}    for `turnout get` and the other commands")
 
     async def until_signal() -> None:
@@ -108,6 +109,7 @@ async def _supervise(
     from router.telemetry import logs
 
     logs.configure(config.log, process="parent")
+    logs.write_uncaught()
     plan = Plan(
         config, command("gateway"), command("control") if with_control else None, store, new_boot,
         read=partial(load_config, file, os.environ) if file else None, file=str(file or ""),
@@ -196,6 +198,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
     channel = await Channel.open(end)
     async with _failures_told(channel):
         logs.configure(LogConfig(), process="gateway")  # loads all there is to load before the settings come
+        logs.write_uncaught()
         adapters, comparators = load_adapters(), load_comparators()
         settings = await _settings(channel)
         raise_descriptor_limit(settings.config.gateway.limits.connections)
@@ -222,6 +225,7 @@ async def _control_process(end: socket.socket, listener: socket.socket) -> None:
     parent = _Parent(channel, dict)  # control has a page of metrics of its own
     async with _failures_told(channel):
         logs.configure(settings.config.log, process="control")
+        logs.write_uncaught()
         ask = partial(channel.send, ReloadAsked())
         await _run_control(settings, listener, parent.until_drain, lambda: channel.send(Ready()), ask)
     await parent.say_goodbye()

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -147,6 +148,18 @@ def configure(config: "LogConfig", *, process: str, stream: TextIO | None = None
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)
 
 
+def write_uncaught() -> None:
+    """Write an exception that ends this process, a thread or a finalizer as one event, not as a traceback.
+
+    A traceback is many lines of which none says which process it is from. For processes of ours: it replaces the hooks
+    of the interpreter.
+    """
+    log = get("process")
+    sys.excepthook = lambda _kind, error, _trace: log.error("ended by an exception", exc_info=error)
+    threading.excepthook = lambda given: log.error("a thread ended by an exception", exc_info=given.exc_value)
+    sys.unraisablehook = lambda given: log.error("an exception nobody could catch", exc_info=given.exc_value)
+
+
 def escape(text: str) -> str:
     r"""Return `text` with everything that could break or forge a line written as `\x..` or `\u....`."""
     return _UNPRINTABLE.sub(_escaped, text)
@@ -188,12 +201,17 @@ def _mark(process: str) -> Callable[[object, str, Event], Event]:
 
 
 def _shorten_exception(_logger: object, _method: str, event: Event) -> Event:
-    """Turn exc_info into two short fields: a traceback takes many lines, and its locals may hold payloads."""
+    """Turn exc_info into a few short fields: a traceback takes many lines, and its locals may hold payloads."""
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
     if error is not None:
         event["error"] = f"{type(error).__name__}: {error}"
         event["at"] = _places(error.__traceback__)
+        # A parser's callback that fails is told as the parser's failure; the mistake itself is behind it.
+        behind = error.__cause__ or error.__context__
+        if behind is not None:
+            event["because"] = f"{type(behind).__name__}: {behind}"
+            event["because_at"] = _places(behind.__traceback__)
     return event
 
 

@@ -72,6 +72,56 @@ def test_an_exception_takes_two_fields_and_no_extra_line() -> None:
     assert stream.getvalue().count("\n") == 1
 
 
+def test_an_exception_within_another_names_both() -> None:
+    """A parser's callback that fails is raised as the parser's failure: the mistake itself must be seen."""
+    stream = written("json")
+    try:
+        try:
+            int("nine")
+        except ValueError as error:
+            raise KeyError("callback") from error
+    except KeyError as error:
+        logs.get("gateway").error("failed", exc_info=error)
+    event = json.loads(stream.getvalue())
+    assert event["error"] == "KeyError: 'callback'"
+    assert event["because"].startswith("ValueError: invalid literal")
+    assert event["because_at"].startswith("test_logs.py:")
+
+
+UNCAUGHT = """
+import threading
+from router.core.config import LogConfig
+from router.telemetry import logs
+
+class Odd:
+    def __del__(self):
+        raise ValueError("finalizer\\nbad")
+
+def fail(text):
+    secret = "s3cret in a variable"
+    raise ValueError(text)
+
+logs.configure(LogConfig(format="json"), process="x")
+logs.write_uncaught()
+Odd()
+thread = threading.Thread(target=fail, args=("thread\\nbad",))
+thread.start()
+thread.join()
+fail("main\\nbad")
+"""
+
+
+def test_se8_what_nobody_caught_is_one_line_too() -> None:
+    """In a finalizer, in a thread, and at the end of a process: three events, no traceback, no variable's value."""
+    done = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["error"] for event in events] == [
+        "ValueError: finalizer\\nbad", "ValueError: thread\\nbad", "ValueError: main\\nbad",
+    ]  # fmt: skip
+    assert "s3cret" not in done.stderr
+
+
 def test_libraries_that_use_pythons_logging_write_the_same_sort_of_line() -> None:
     """A warning of a library is an event with the library's name; its chatter below warning is not written."""
     stream = written("json")
