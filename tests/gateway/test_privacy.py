@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+from dataclasses import replace
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ from router.core.errors import UnreadableError
 from router.core.inference import Answer, Prediction, RawAnswer
 from router.core.observations import Comparison, Payload
 from router.core.payloads import FieldPath, Selection
+from router.core.traffic import SERVE, AffinityKind, AffinitySource, draw_of, key_cell
 from router.gateway.capture import PAYLOAD_BYTES
 from router.gateway.recorder import BATCH_BYTES
 from tests.gateway.bench import ADAPTERS, COMPARATORS, Bench, Gateway, route_of, started, until
@@ -263,3 +265,35 @@ async def test_what_cannot_be_written_again_costs_its_payload_and_nothing_else(b
     payloads = [pair.payload for pair in await gateway.pairs(2)]
     assert payloads == [Payload('{"a":1}')] * 2
     assert gateway.dropped("payload", "size") == 4
+
+
+# -- affinity keys ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", AffinityKind)
+async def test_pr3_an_affinity_key_is_kept_only_as_a_keyed_hash(bench: Bench, kind: AffinityKind) -> None:
+    """Neither the store nor what is counted in the worker has a raw key; another rollout id gives other cells."""
+    source = (AffinitySource(kind, "uid"),)
+    stable, candidate = await bench.upstream(), await bench.upstream()
+    cells: list[list[int | None]] = []
+    for rollout in ("abc.1", "abc.2"):
+        state = replace(SHADOW, id=rollout)
+        gateway = await bench.gateway(route_of(stable, candidate, affinity=source), states=[state])
+        client = await bench.client(gateway)
+        for number in range(100):
+            user = f"user-{number}@example.org"
+            target = f"/?uid={user}" if kind is AffinityKind.QUERY else "/"
+            field = {AffinityKind.HEADER: f"uid: {user}", AffinityKind.COOKIE: f"Cookie: a=b; uid={user}"}.get(kind)
+            await client.ask("POST", target, b"x", *([field] if field else []))
+        pairs = await gateway.pairs(100)
+        await gateway.worker.recorder.flush()
+        tally = gateway.worker.table.standings["r"].tally
+        assert tally is not None
+        assert b"@example.org" not in stored(gateway)
+        assert b"@example.org" not in reachable(tally)
+        cells.append([pair.key_cell for pair in pairs])
+        assert cells[-1] == [
+            key_cell(draw_of(f"user-{number}@example.org".encode(), rollout, SERVE)) for number in range(100)
+        ]
+    assert sum(one == other for one, other in zip(*cells, strict=True)) <= 1
+    assert len(set(cells[0])) >= 95
