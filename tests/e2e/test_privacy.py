@@ -164,6 +164,46 @@ async def test_pr1_no_word_of_a_request_is_in_the_store_or_on_disk(
     assert [server.seen[0].headers["x-other"] for server in talking] == ["mark-value"] * 2  # the marks did go through
 
 
+@pytest.mark.slow
+async def test_pr2_redacted_fields_are_in_no_store_file_log_or_answer(
+    turnouts: Turnouts, talking: tuple[Talking, Talking], tmp_path: Path
+) -> None:
+    """Everything may be kept but what is marked: the rest of the payload is there, and no mark is anywhere."""
+    redact = ["$.id", "$.parameters", "$.inputs.name", "$..data", "$.outputs[*].parameters"]
+    config = config_for(*talking, rollout=SHADOW) | {"log": {"level": "debug", "format": "json"}}
+    with EmbeddedValkey(tmp_path / "valkey") as valkey:
+        config |= {"store": {"url": valkey.url}}
+        config |= {"pairs": {"predictions": False, "payloads": ["$"], "redact": redact}}
+        serve = await turnouts.start(config, directory=tmp_path / "serve")
+        admin = Admin(serve.port("admin"))
+        await admin.until_routed()
+        line = await Line.open(serve.port("gateway"))
+        for number in range(50):
+            assert (await line.ask(marked(number))).status == 200
+
+        async def all_there() -> bool:
+            return len(await admin.get("/pairs?limit=1000")) == 50
+
+        await eventually(all_there)
+        pairs = await admin.get("/pairs?limit=1000&payloads=true")
+        with redis.Redis.from_url(valkey.url) as store:
+            store.save()
+            data = dumped(store)
+        line.close()
+        admin.close()
+        await serve.stop()
+    answer = {"model_name": "digits", "outputs": [{"name": "label", "shape": [1], "datatype": "BYTES"}]}
+    expected = {"request": {"inputs": [{"shape": [1], "datatype": "BYTES"}]}, "stable": answer, "candidate": answer}
+    assert [pair["payload"] for pair in pairs] == [expected] * 50
+    places = {
+        "store": data, "disk": files_in(tmp_path / "serve") + files_in(tmp_path / "valkey"), "log": serve.log.encode(),
+        "api": json.dumps(pairs).encode(),
+    }  # fmt: skip
+    assert b"model_name" in data
+    assert "payloads shown" in serve.log
+    assert hits(places, MARKS) == []
+
+
 # -- SE9 --------------------------------------------------------------------------------------------------------------
 
 CANARIES = {
