@@ -190,6 +190,9 @@ def test_pairs_are_shown_with_both_answers(turnout: Turnout, served: Any) -> Non
     assert heading.split() == ["TIME", "REQUEST", "SERVED", "STABLE", "CANDIDATE", "SAME"]
     assert "one-of-ours" in line
     assert turnout("pairs", "--outcome", "timeout").stdout.splitlines()[1:] == []
+    assert json.loads(turnout("pairs", "-n", "1", "--payloads", "-o", "json").stdout)["payload"] is None
+    refused = turnout("pairs", "--payloads")
+    assert (refused.returncode, "--payloads needs -o json" in refused.stderr) == (2, True)
 
 
 def test_get_shows_header_and_tree(turnout: Turnout) -> None:
