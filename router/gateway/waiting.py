@@ -13,7 +13,7 @@ from router.gateway.upstream import Call
 if TYPE_CHECKING:
     import asyncio
 
-    from router.gateway.upstream import Pool
+    from router.gateway.pool import Pool
 
 
 class Waiter(Call, Protocol):

@@ -17,10 +17,12 @@ import uvloop
 
 from router.core.config import Limits
 from router.core.rollout import RolloutState
-from router.core.traffic import Backend, Route
+from router.core.traffic import Route
 from router.gateway.client import ClientConnection
 from router.gateway.deadlines import NEVER
-from router.gateway.upstream import Pool, UpstreamConnection
+from router.gateway.endpoints import Endpoint
+from router.gateway.pool import Pool
+from router.gateway.upstream import UpstreamConnection
 from tests.gateway.bench import Bench, Gateway
 from tests.gateway.readings import Ending
 
@@ -93,9 +95,9 @@ class FakeTransport:
 class Upstreamed:
     """One connection to a backend as the backend sees it."""
 
-    def __init__(self, pool: Pool, backend: Backend) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint) -> None:
         self.transport = FakeTransport()
-        self.connection = UpstreamConnection(pool, backend)
+        self.connection = UpstreamConnection(pool, endpoint)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
         self.ended = False
 
@@ -114,7 +116,7 @@ class Upstreamed:
 
 
 class _Idle(dict[UpstreamConnection, None]):
-    """The unused connections of a backend, of which there is always one more."""
+    """The unused connections of an endpoint, of which there is always one more."""
 
     def __init__(self, connect: Callable[[], UpstreamConnection]) -> None:
         super().__init__()
@@ -145,15 +147,15 @@ class Stage:
                     self._make_endless(pool)
 
     def _make_endless(self, pool: Pool) -> None:
-        for backend in pool._idle:  # noqa: SLF001 - the seam between a pool and the network is asyncio's own
+        for endpoint in pool._endpoints.serving:  # noqa: SLF001 - the seam between pool and network is asyncio's own
 
-            def connect(pool: Pool = pool, backend: Backend = backend) -> UpstreamConnection:
-                made = Upstreamed(pool, backend)
+            def connect(pool: Pool = pool, endpoint: Endpoint = endpoint) -> UpstreamConnection:
+                made = Upstreamed(pool, endpoint)
                 made.connection.idle_since = NEVER
                 self.upstreamed.append(made)
                 return made.connection
 
-            pool._idle[backend] = _Idle(connect)  # noqa: SLF001 - the same
+            pool._idle[endpoint] = _Idle(connect)  # noqa: SLF001 - the same
 
     def client(self) -> "Client":
         """Return a new connection of a client."""
