@@ -149,9 +149,9 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
     if hosts and head.host and not HOST.fullmatch(head.host):
         return Refusal(400, "the Host field is not a host name with an optional port")
     if codings:
-        if version == "1.0" or codings[-1] != b"chunked":
+        if version == "1.0" or codings[-1].rpartition(b",")[2].strip(b" \t") != b"chunked":
             return Refusal(400, "a body whose last transfer coding is not chunked, or in HTTP/1.0, has no clear end")
-        if len(codings) > 1:
+        if codings != [b"chunked"]:
             return Refusal(501, "the only transfer coding known here is one chunked")
         head.body_length = CHUNKED
     if nominated:
@@ -160,7 +160,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
         head.fields = [field for field in head.fields if field[0] not in drop]
     elif version == "1.0":
         head.keep_alive = False
-    if websocket and b"upgrade" in nominated:
+    if websocket and not head.http10 and b"upgrade" in nominated:  # 1.0: MUST be ignored (RFC 9110 section 7.8)
         return Refusal(501, "WebSocket is not spoken here; use HTTP/1.1")
     return _read_target(head)
 

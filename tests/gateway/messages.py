@@ -33,8 +33,8 @@ class Tape:
 
 METHODS = (b"POST", b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH")
 TARGETS = (
-    b"/", b"/a?b=c", b"/%00/..//x;y?%0d%0a", b"//h.test/x", b"http://h.test/x?y", b"http://h.test:80",
-    b"HTTPS://h.test?q",
+    b"/", b"/a?b=c", b"/%00/...//x;y?%0d%0a", b"//h.test/x", b"http://h.test/x?y", b"http://h.test:80",
+    b"HTTP://h.test?q",
 )  # fmt: skip
 VERSIONS = (b"1.1",) * 12 + (b"1.0",)
 HOSTS = (b"h.test", b"h.test:8080", b"[::1]:80", b"", b"H.TEST")

@@ -120,7 +120,7 @@ async def test_up5_only_what_the_variant_and_its_transport_did_enters_the_verdic
     candidate = await bench.upstream(by_target)
     route = route_of(
         await bench.upstream(),
-        Variant("v2", (candidate.backend,), max_in_flight=2),
+        Variant("v2", (candidate.backend,), max_in_flight=2, max_queue=0),
         rescue=NO_RESCUE,
         timeouts=Timeouts(total_s=0.5),
     )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.traffic import Backend, Variant
+from router.gateway.trust import CLAIMS
 from tests.gateway.bench import route_of
 from tests.gateway.messages import Tape
 from tests.gateway.socketless import Stage, stage
@@ -25,7 +26,7 @@ NOMINATED = (b"x-a", b"X-B", b"keep-alive", b"x-unknown", b"Host", b"Content-Len
 VISIBLE = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
 GONE = {name.lower() for name, _ in HOP_BY_HOP} | {b"connection", b"transfer-encoding"}
 OWN_THERE = {
-    b"host", b"content-length", b"x-request-id", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
+    b"host", b"content-length", b"x-request-id", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", *CLAIMS
 }  # fmt: skip
 OWN_BACK = {b"content-length", b"x-request-id"}
 TAPES = st.binary(max_size=200)
@@ -62,9 +63,11 @@ def values(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
     return found
 
 
-def expected(fields: Fields, nominated: list[bytes]) -> dict[bytes, list[bytes]]:
-    """Return what must arrive on the other side."""
-    gone = GONE | {name.lower() for name in nominated}
+def expected(
+    fields: Fields, nominated: list[bytes], claims: frozenset[bytes] = frozenset()
+) -> dict[bytes, list[bytes]]:
+    """Return what must arrive on the other side; `claims` are not believed, and end with what is of the hop."""
+    gone = GONE | claims | {name.lower() for name in nominated}
     kept = values((name, value) for name, value in fields if name.lower() not in gone)
     kept[b"via"] = [*kept[b"via"], b"1.1 turnout"]
     return kept
@@ -76,7 +79,7 @@ def check(gateway: Stage, tape: bytes) -> None:
     there, back = some_fields(dice), some_fields(dice)
     (got,) = hear(gateway, [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n%b\r\nhi" % lines(*there)]).forwarded
     assert got.body == b"hi"
-    assert values(field for field in got.fields if field[0] not in OWN_THERE) == expected(*there)
+    assert values(field for field in got.fields if field[0] not in OWN_THERE) == expected(*there, CLAIMS)
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nhi" % lines(*back)
     told = tell(gateway, b"GET", b"1.1", [answer], "").by_backend
     assert told is not None

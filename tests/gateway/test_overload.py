@@ -130,6 +130,7 @@ async def test_ov1_five_times_the_capacity_is_shed_and_nothing_collapses(
     await overloaded(bench, 10.0, figure)
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 async def test_ov1_for_a_minute(bench: Bench, figure: Callable[[str], None]) -> None:
     """The same for 60 s."""
