@@ -148,7 +148,7 @@ class Worker:
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
         self._server = await loop.create_server(self._protocol(), sock=listener, backlog=4096)
         if self._most_connections < self.limits.connections:
-            self._log.warning(
+            self._log.info(
                 "fewer connections than limits.connections: the limit of open files (ulimit -n) is too low",
                 connections=self._most_connections, configured=self.limits.connections,
             )  # fmt: skip

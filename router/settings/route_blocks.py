@@ -159,7 +159,7 @@ class MirrorBlock(Block):
     """Bounds of the copies of one route on one worker; what does not fit is dropped and counted."""
 
     in_flight: Count = Field(200, description="Copies at one time.")
-    bytes: Size = written("64MiB", "Request bodies held for copies, and 8 KiB for each copy.")
+    bytes: Size = written("64MiB", "Request bodies held for copies, and 10 KiB for each copy.")
     timeout: Duration = written("30s", "For the answer to a copy.")
     credentials: list[HeaderName] = Field(
         [],
