@@ -187,7 +187,7 @@ async def test_mi5_every_copy_has_an_end_however_often_garbage_is_collected(
             await asyncio.sleep(0.01)
 
     stable, candidate = await bench.upstream(reading), await bench.upstream(moody)
-    route = route_of(stable, candidate, mirror=MirrorLimits(in_flight=24, timeout_s=0.3))
+    route = route_of(stable, candidate, mirror=MirrorLimits(in_flight=6, timeout_s=0.3))
     gateway = await bench.gateway(route, states=[started(0, 10_000)])
     collector = asyncio.create_task(collecting())
     clients = [await dial(bench, gateway.port) for _ in range(8)]

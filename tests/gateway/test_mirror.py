@@ -359,7 +359,7 @@ async def test_all_kept_bodies_together_are_bounded(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
-    [(MirrorLimits(in_flight=3), "in_flight"), (MirrorLimits(body_bytes=60_000), "bytes")],
+    [(MirrorLimits(in_flight=3), "in_flight"), (MirrorLimits(body_bytes=62_000), "bytes")],
     ids=["count", "bytes"],
 )
 async def test_copies_over_a_bound_of_the_route_are_dropped_and_counted(
