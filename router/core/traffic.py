@@ -48,9 +48,6 @@ def draw_of(key: bytes, rollout_id: str, purpose: bytes) -> int:
     return int.from_bytes(digest, "big")
 
 
-NO_KEY = -1
-"""The cell of a request without an affinity key."""
-
 KEY_CELLS = 16 * FULL_BP
 """Cells into which affinity keys are put to count each once (statistics.md rule 4)."""
 
