@@ -81,9 +81,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         worker = self._worker
-        peername = transport.get_extra_info("peername")
-        # On a socket for both families an IPv4 peer has a mapped address, which is in no IPv4 network.
-        self._peer = str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else "unknown"
+        self._peer = peer_of(self._transport)
         self._trusted = worker.trusts(self._peer)
         self.may_choose = worker.lets_choose(self._peer)
         self._forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (self._peer.encode(), worker.scheme)
@@ -473,6 +471,13 @@ class ClientConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request is under way."""
         return self._current is not None
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Return the address of whoever is at the other end, "unknown" where it has none."""
+    peername = transport.get_extra_info("peername")
+    # On a socket for both families an IPv4 peer has a mapped address, which is in no IPv4 network.
+    return str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else "unknown"
 
 
 def networks(texts: tuple[str, ...]) -> "Networks":

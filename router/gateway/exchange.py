@@ -397,8 +397,7 @@ class Exchange:
     def _answer_options(self) -> None:
         """Answer OPTIONS as its last recipient (RFC 9110 section 7.6.2)."""
         self._ended = True
-        if not self.request_complete and not self._rest_is_short:
-            self._keep_alive = False
+        self._close_unless_short()
         connection = b"" if self._keep_alive else b"connection: close\r\n"
         self._client.write(heads.NO_CONTENT % (self.request_id, connection))
         self._client.exchange_done(keep_alive=self._keep_alive)
@@ -472,8 +471,7 @@ class Exchange:
         self._end(outcome)
 
     def _answer_ourselves(self, status: int, detail: str) -> None:
-        if not self.request_complete and not self._rest_is_short:
-            self._keep_alive = False
+        self._close_unless_short()
         extra = b"x-request-id: %b\r\n" % self.request_id
         if status == 503:
             extra += b"retry-after: 1\r\n"
@@ -481,13 +479,14 @@ class Exchange:
             heads.problem(status, detail, keep_alive=self._keep_alive, extra=extra, to_head=self.method == b"HEAD")
         )
 
-    @property
-    def _rest_is_short(self) -> bool:
-        """Whether reading the rest of the request and throwing it away is better than closing the connection.
+    def _close_unless_short(self) -> None:
+        """End the connection with this answer unless it is better to read the rest of the request and throw it away.
 
         A client that waits for 100-continue may leave its body out, so there is no telling what would come next.
         """
-        return 0 <= self.head.body_length <= DISCARD_BYTES and not self.head.expects_continue
+        short = 0 <= self.head.body_length <= DISCARD_BYTES and not self.head.expects_continue
+        if not self.request_complete and not short:
+            self._keep_alive = False
 
     def _end(self, outcome: Outcome) -> None:
         """Say what happened and make room for the next request."""

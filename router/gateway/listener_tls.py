@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from router.gateway.client import ClientConnection
+from router.gateway.client import ClientConnection, peer_of
 
 if TYPE_CHECKING:
     from router.core.config import ListenerTls
@@ -74,8 +74,8 @@ class Handshake(asyncio.Protocol):
                 self._context,
                 server_side=True,
                 ssl_handshake_timeout=limits.header_deadline_s,
-                ssl_shutdown_timeout=limits.write_stall_s
-                + 1.0,  # flushing included; ClientConnection's own are shorter
+                # Flushing included; ClientConnection's own deadlines are shorter.
+                ssl_shutdown_timeout=limits.write_stall_s + 1.0,
             )
         except ConnectionAbortedError:  # how uvloop says that its time is over
             worker.handshake_failed(self.peer, "handshake_deadline", "it took longer than limits.header_deadline")
@@ -100,8 +100,7 @@ class Handshake(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The client's address."""
-        peername = self._transport.get_extra_info("peername")
-        return str(peername[0]) if isinstance(peername, tuple) else "unknown"
+        return peer_of(self._transport)
 
     def drain(self) -> None:
         """End it: who drains has given it the time in which clients say what they still want."""

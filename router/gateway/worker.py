@@ -62,8 +62,7 @@ class Worker:
     """Accepts requests on one listener and routes them by the newest known states.
 
     `boot` names this process start and is never reused. `compare_command` starts a comparing process
-    (`large_answers`). Nothing is bound or read before `start`. `lookup` finds the addresses of host names; another one
-    may be set before `start`.
+    (`large_answers`), `lookup` finds the addresses of host names. Nothing is bound or read before `start`.
     """
 
     def __init__(  # noqa: PLR0913 - all that it depends on
@@ -75,9 +74,9 @@ class Worker:
         adapters: "Mapping[str, ModelAdapter]",
         comparators: "Mapping[str, Comparator]",
         compare_command: "Sequence[str]",
+        lookup: "Lookup" = system_lookup,
     ) -> None:
         self.limits = config.gateway.limits
-        self.lookup: Lookup = system_lookup
         self.response_headers = config.gateway.response_headers
         self.scheme = b"https" if config.gateway.tls else b"http"
         self.boot_bytes = boot.encode()
@@ -89,6 +88,7 @@ class Worker:
         self._adapters = adapters
         self._comparators = comparators
         self._compare_command = compare_command
+        self._lookup = lookup
         self._trusted = networks(config.gateway.trusted_proxies)
         self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
@@ -138,7 +138,7 @@ class Worker:
         self.table = LiveTable(lives, time.time(), self._trips.open)
         for trip in self._trips.restore(lives):
             lives[trip.route].trip = trip
-        names = Names(loop, self._config.gateway.dns_refresh_s, self.lookup)
+        names = Names(loop, self._config.gateway.dns_refresh_s, self._lookup)
         self.backends = Backends(loop, names, lives.values())
         await asyncio.gather(self._first_states(), names.first(START_NAMES_S))
         for name, missing in self._unroutable.items():

@@ -91,7 +91,6 @@ class GatewayBlock(Block):
     drain_delay: DurationOrZero = written(
         "0s", "How long to serve on after SIGTERM with readiness off, so that a load balancer looks elsewhere first."
     )
-
     dns_refresh: Duration = written(
         "5s", "Between two lookups of a backend's host name; the last addresses that were found stay in use."
     )

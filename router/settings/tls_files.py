@@ -17,7 +17,7 @@ def usable(tls: ListenerTls, at: Location) -> Iterator[Finding]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if not unreadable.keys() & {"cert", "key"}:
         try:
-            context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+            context.load_cert_chain(tls.cert, tls.key, password="")  # else OpenSSL would ask the terminal for one
         except (ssl.SSLError, ValueError) as error:
             yield Finding((*at, "cert"), tls.cert, f"a certificate in PEM, and in `key` its key: {_reason(error)}")
         else:
@@ -60,11 +60,6 @@ def _why_unreadable(file: str) -> str | None:
             return None
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _no_password() -> str:
-    """Refuse keys with a password; without this OpenSSL would ask for it on the terminal."""
-    return ""
 
 
 def _reason(error: Exception) -> str:

@@ -220,8 +220,8 @@ class Bench:
             adapters=adapters,
             comparators=comparators,
             compare_command=compare_command,
+            lookup=lookup,
         )
-        worker.lookup = lookup
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         await worker.start(listener)
         made = Gateway(worker, listener.getsockname()[1], server)
