@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from router.core.decisions import RollBack
-from router.core.rollout import BreakerSpec
+from router.core.rollout import BreakerSpec, RolloutState
 from router.core.traffic import AffinityKind, AffinitySource
 from tests.gateway.bench import Bench, Gateway, route_of, started
 from tests.gateway.clients import Answer, Client
@@ -35,6 +35,12 @@ def counted(gateway: Gateway) -> dict[str, int]:
     tally = gateway.worker.table.standings["r"].tally
     assert tally is not None
     return {role.value: sum(one.buckets.values()) for role, one in tally.live.items()}
+
+
+def tripping(state: RolloutState, *, consecutive: int) -> RolloutState:
+    """Return the state with a breaker that trips at so many failures in a row, in its worker alone."""
+    assert state.spec is not None
+    return replace(state, spec=replace(state.spec, breaker=BreakerSpec(consecutive=consecutive, fleet="local")))
 
 
 @pytest.mark.parametrize("weight_bp", [1, 5_000, 10_000])
@@ -77,10 +83,8 @@ async def test_weight_0_abort_and_no_rollout_beat_the_wish(bench: Bench) -> None
 async def test_a_tripped_breaker_beats_the_wish(bench: Bench) -> None:
     """Trip it by drawn requests; from then on the wish for the candidate goes to stable."""
     stable, candidate = await two(bench, ERROR)
-    state = started(10_000)
-    assert state.spec is not None
-    spec = replace(state.spec, breaker=BreakerSpec(consecutive=3, fleet="local"))
-    gateway = await bench.gateway(route_of(stable, candidate), states=[replace(state, spec=spec)], override_networks=ME)
+    states = [tripping(started(10_000), consecutive=3)]
+    gateway = await bench.gateway(route_of(stable, candidate), states=states, override_networks=ME)
     client = await bench.client()
     for _ in range(10):
         await client.ask("POST", "/", b"x")
@@ -108,10 +112,8 @@ async def test_what_was_chosen_is_no_evidence(bench: Bench, wish: str) -> None:
 async def test_a_chosen_candidate_is_not_rescued_and_trips_nothing(bench: Bench) -> None:
     """Its failure is seen by who asked for it, and takes the candidate from nobody else."""
     stable, candidate = await two(bench, ERROR)
-    state = started(5_000)
-    assert state.spec is not None
-    spec = replace(state.spec, breaker=BreakerSpec(consecutive=2, fleet="local"))
-    gateway = await bench.gateway(route_of(stable, candidate), states=[replace(state, spec=spec)], override_networks=ME)
+    states = [tripping(started(5_000), consecutive=2)]
+    gateway = await bench.gateway(route_of(stable, candidate), states=states, override_networks=ME)
     client = await bench.client()
     assert [(await wished(client, "candidate")).status for _ in range(10)] == [500] * 10
     assert not gateway.worker.table.standings["r"].tripped
