@@ -91,6 +91,7 @@ class Crowd:
         return percentile([waited for worker, waited in self.waited_ms if worker != but], 0.99)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_cf5_a_killed_worker_is_replaced_and_only_its_in_flight_requests_fail(
     turnouts: Turnouts, stable: ModelServer, candidate: ModelServer, figure: Callable[[str], None]

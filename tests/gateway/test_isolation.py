@@ -40,6 +40,7 @@ async def ask_many(client: Client, wire: bytes, number: int) -> None:
 # -- MI1: a shadow that hangs ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1.0, pytest.param(60.0, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 async def test_mi1_a_stopped_shadow_costs_live_requests_nothing(
@@ -110,6 +111,7 @@ async def test_mi2_a_black_hole_costs_no_more_than_the_configured_memory(
 # -- MI3: requests behind a copy --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_mi3_the_second_request_of_a_connection_does_not_wait_for_the_first_ones_copy(
     bench: Bench, figure: Callable[[str], None]

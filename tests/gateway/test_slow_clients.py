@@ -89,6 +89,7 @@ async def attacked(bench: Bench, gateway: Gateway, kind: str, seconds: int, dire
         await process.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_ov3_a_thousand_slow_clients_are_not_noticed_by_a_good_one(
