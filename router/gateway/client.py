@@ -44,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_closing", "_current", "_fields", "_forwarded", "_head_bytes", "_headers", "_in_head",
         "_limits", "_parser", "_paused", "_peer", "_read_deadline", "_receiving", "_refusal", "_replaying",
-        "_silent_bytes", "_stall_deadline", "_transport", "_trusted", "_upgrade", "_url", "_waiting",
+        "_silent_bytes", "_stall_deadline", "_transport", "_trusted", "_unread", "_upgrade", "_url", "_waiting",
         "_worker", "answer_deadline", "deadline", "may_choose", "wheel_at",
     )  # fmt: skip
 
@@ -62,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self._silent_bytes = 0
         self._upgrade = False
         self._replaying = False
+        self._unread: bytes | None = None
         self._refusal: heads.Refusal | None = None
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
@@ -98,8 +99,10 @@ class ClientConnection(asyncio.Protocol):
         try:
             try:
                 self._parser.feed_data(data)
+                if self._unread is not None:
+                    self._feed_behind(self._unread)
             except httptools.HttpParserUpgrade as upgrade:
-                self._feed_behind(upgrade, data)
+                self._feed_behind(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             raise  # a mistake of ours, not of the client
         except httptools.HttpParserError as error:
@@ -110,24 +113,28 @@ class ClientConnection(asyncio.Protocol):
             self._current.flush()
         self._arm()
 
-    def _feed_behind(self, upgrade: httptools.HttpParserUpgrade, data: bytes) -> None:
-        """Go on behind a head as if it had no Upgrade field, which is not taken up (RFC 9110 section 7.8).
+    def _feed_behind(self, data: bytes) -> None:
+        """Go on behind a head that the parser has misread, with a new one that knows only the framing.
 
-        The parser would take the request for the last one and its body for another protocol, so a new one that knows
-        only the framing reads on. Java's HttpClient sends such a field with each request.
+        Two heads are misread. One with an Upgrade field, which is not taken up here (RFC 9110 section 7.8): the parser
+        would take the request for the last one and its body for another protocol. Java's HttpClient sends such a field
+        with each request. And one with a tab behind its transfer coding, see `on_headers_complete`.
         """
-        while self._receiving is not None:
-            data = data[upgrade.args[0] :]
+        self._unread = data
+        while self._receiving is not None and (rest := self._take_unread()) is not None:
             self._parser = httptools.HttpRequestParser(self)
             self._replaying = True
             framing = heads.framing_line(self._receiving.head.body_length)
             self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
             try:
-                self._parser.feed_data(data)
+                self._parser.feed_data(rest)
             except httptools.HttpParserUpgrade as another:
-                upgrade = another
-            else:
-                return
+                self._unread = rest[another.args[0] :]
+        self._unread = None  # also where the request was refused meanwhile
+
+    def _take_unread(self) -> bytes | None:
+        unread, self._unread = self._unread, None
+        return unread
 
     def eof_received(self) -> bool:
         return False
@@ -207,6 +214,10 @@ class ClientConnection(asyncio.Protocol):
         self._read_deadline = now + self._limits.body_deadline_s
         exchange = Exchange(self, self._worker, head)
         self._receiving = exchange
+        if head.body_length == heads.CHUNKED and heads.hides_chunks(self._headers):
+            # The parser would refuse it now. Being lenient about this one body it hands over all that follows as it is.
+            parser.set_dangerous_leniencies(lenient_transfer_encoding=True)
+            self._unread = b""
         if self._current is None and not self.blocked and not self._held(now):
             self._current = exchange
             exchange.begin()
@@ -218,7 +229,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._silent_bytes = 0
-        if self._receiving is not None:
+        if self._unread is not None:
+            self._unread += data
+        elif self._receiving is not None:
             self._receiving.request_data(data)
 
     def on_message_complete(self) -> None:

@@ -242,7 +242,7 @@ def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
         elif lower == b"connection":
             nominated += _tokens(value)
         elif lower == b"transfer-encoding":
-            codings.append(_coding(value))
+            codings.append(value if hides_chunks([(lower, value)]) else _coding(value))  # refused: llhttp reads on
     if codings and (codings != [b"chunked"] or version == "1.0"):
         return None
     if nominated:
@@ -277,8 +277,16 @@ def _decimal(value: bytes) -> int | None:
 
 
 def _coding(value: bytes) -> bytes:
-    """Return the whole value: no list, not even with empty elements; llhttp takes `chunked` and a tab for another."""
-    return value.strip(b" ").lower()
+    """Return the whole value: no list, not even with empty elements."""
+    return value.strip(b" \t").lower()
+
+
+def hides_chunks(headers: "Fields") -> bool:
+    """Whether llhttp does not see that a body is in chunks: it takes spaces behind `chunked`, and no tab.
+
+    Both are no part of the value (RFC 9110 section 5.5).
+    """
+    return any(b"\t" in value.lstrip(b" \t") for name, value in headers if name.lower() == b"transfer-encoding")
 
 
 def _tokens(value: bytes) -> list[bytes]:

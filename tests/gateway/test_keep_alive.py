@@ -202,6 +202,70 @@ async def test_an_upgrade_whose_body_comes_later_is_read_to_its_end(bench: Bench
     assert (await client.ask("POST", "/", b"next")).body == b"next"
 
 
+TABBED = (b"chunked\t", b"chunked \t ", b"\tChunked\t\t")
+
+
+@pytest.mark.parametrize("coding", TABBED)
+@pytest.mark.parametrize("cut", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("more", [(), UPGRADE], ids=["alone", "with an upgrade"])
+async def test_a_tab_behind_chunked_is_no_part_of_it(
+    bench: Bench, coding: bytes, cut: int, more: tuple[str, ...]
+) -> None:
+    """However it is cut: the body is read to its end, and so are the requests behind it (TE25, RFC 9110 section 5.5).
+
+    What goes to the variant has the field as it should be.
+    """
+    upstream = await bench.upstream()
+    gateway = await bench.gateway(route_of(upstream))
+    client = await bench.client()
+    tabbed = chunked_request(b"GET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n", fields=more)
+    tabbed = tabbed.replace(b"chunked", coding)
+    assert coding in tabbed
+    wire = tabbed + tabbed + request("POST", "/", b"plain") + tabbed
+    for start in range(0, len(wire), cut):
+        client.writer.write(wire[start : start + cut])
+        await asyncio.sleep(0)
+    whole = b"GET / HTTP/1.1\r\n\r\n0\r\n\r\n"
+    assert [(await client.answer()).body for _ in range(4)] == [whole, whole, b"plain", whole]
+    sent = [value for received in upstream.requests for name, value in received.fields if name == "transfer-encoding"]
+    assert sent == ["chunked"] * 3
+    assert gateway.outcomes() == {"ok": 4}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    ["Transfer-Encoding: chunked\t\r\nContent-Length: 5", "Content-Length: 5\r\nTransfer-Encoding: chunked\t",
+     "Transfer-Encoding: chunked\t\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\t, chunked",
+     "Transfer-Encoding: chunked\tx", "Transfer-Encoding: gzip\t", "Transfer-Encoding: \t"],
+)  # fmt: skip
+async def test_a_tab_makes_no_other_framing_allowed(bench: Bench, fields: str) -> None:
+    """Refused and closed as without the tab; nothing behind the head is read as a request."""
+    upstream = await bench.upstream()
+    await bench.gateway(route_of(upstream))
+    client = await bench.client()
+    head = f"POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n".encode()
+    await client.send(head + b"5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await client.answer()
+    assert (answer.status, answer.field("connection")) in {(400, "close"), (501, "close")}
+    assert upstream.requests == []
+
+
+async def test_a_tabbed_body_is_limited_and_timed_like_any_other(bench: Bench) -> None:
+    """Its size is counted, junk in it is refused, and an unfinished one ends with its deadline."""
+    upstream = await bench.upstream()
+    gateway = await bench.gateway(route_of(upstream), limits=Limits(body_bytes=10))
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n"
+    for body, status in ((b"b\r\n01234567890", 413), (b"nonsense\r\n", 400)):
+        client = await bench.client()
+        await client.send(head + body)
+        assert (await client.answer()).status == status
+    client = await bench.client()
+    await client.send(head + b"5\r\nhel")
+    await until(gateway.held, "it is under way")
+    gateway.pass_time(31.0)
+    assert (await client.answer()).status == 408
+
+
 async def test_a_hundred_connections_at_once_get_their_own_answers(bench: Bench) -> None:
     """No answer crosses over to another client."""
     upstream = await bench.upstream()
