@@ -16,7 +16,7 @@ NICE = 10
 
 MEMORY_BYTES = 512 * MIB
 """Its address space. Measured: answers of 8 MiB take 122 MiB resident where numbers have 17 digits, 310 MiB where they
-have three; with one digit each there is not enough, and the pair says `adapter failed: MemoryError`."""
+have three; with one digit each there is not enough, and the pair says `size: ...`."""
 
 
 def serve(end: socket.socket, adapters: Mapping[str, ModelAdapter], comparators: Mapping[str, Comparator]) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 REASON_CHARS = 256
 """Longest reason of a comparison that is kept. Chosen: two labels of 64 bytes and a sentence around them."""
 
+_TOO_MUCH = "takes more memory than the comparing process may have"
+
 
 class Half(NamedTuple):
     """One variant's answer. `fields` are lines `name: value`; without a body `missing` says why there is none."""
@@ -100,6 +102,8 @@ def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> tup
     """Return the comparison without its reason, and that apart."""
     try:
         found = comparator.compare(stable, candidate)
+    except MemoryError:
+        return Comparison(comparator.name, same=None, reason=f"size: to compare the answers {_TOO_MUCH}"), ""
     except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
         return Comparison(comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}"), ""
     return (replace(found, reason=""), found.reason) if found.reason else (found, "")
@@ -121,6 +125,8 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
         prediction = adapter.read_answer(RawAnswer(half.status, tuple(fields), body))
     except UnreadableError as error:
         return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}", str(error)
+    except MemoryError:  # only the comparing process has such a limit
+        return Answer(half.status, len(body), digest), f"size: to read the answer of {role.value} {_TOO_MUCH}", ""
     except Exception as error:  # noqa: BLE001 - as in `_compare`
         return Answer(half.status, len(body), digest), f"adapter failed: {type(error).__name__}", ""
     return Answer(half.status, len(body), digest, prediction), "", ""
