@@ -236,6 +236,7 @@ class LiveTable:
         self._on_trip = on_trip
         self.standings: dict[str, Standing] = {}
         self._tallies: dict[str, dict[str, dict[int, Tally]]] = {name: {} for name in lives}
+        self._turning: dict[str, list[Tally]] = {}
         for name, live in lives.items():
             self.adopt(idle_state(name, live.route.stable, now_s))
 
@@ -256,10 +257,16 @@ class LiveTable:
         exposure = state.exposure.id
         if exposure not in tallies:
             tallies[exposure] = Tally(exposure, _levels_of(state), live.route.timeouts.total_s)
+        present = tallies[exposure]
+        earlier = [tally for tally in tallies.values() if tally is not present]
+        for tally in earlier:
+            tally.close()
+        present.open()
+        self._turning[state.route] = [present, *(tally for tally in earlier if not tally.settled)]
         if live.trip is not None and live.trip.settled_by(state):
             live.trip = None
         live.breaker = self._breaker_for(live, state)
-        self.standings[state.route] = Standing(live, state, tallies[exposure])
+        self.standings[state.route] = Standing(live, state, present)
         self._table = RouteTable.of(Entry(one.live.route, one.state) for one in self.standings.values())
         return True
 
@@ -294,10 +301,9 @@ class LiveTable:
         """Let time pass for what is counted by it."""
         for live in self.lives.values():
             live.rescues.turn(now, live.started)
-        for rollouts in self._tallies.values():
-            for tallies in rollouts.values():
-                for tally in tallies.values():
-                    tally.turn(now)
+        for tallies in self._turning.values():
+            for tally in tallies:
+                tally.turn(now)
 
     def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":
         """All exposures of a rollout that this worker still counts."""

@@ -295,10 +295,21 @@ class Tally(Units):
         self._total_s = total_s
         self._closed_at = 0.0
         self._keyed: dict[int, Units] = {}
-        self._seen: dict[str, bytearray] = {}
+        self._seen: dict[str, bytearray] | None = {}
+
+    def open(self) -> None:
+        """Begin to remember which keys were seen: requests come."""
+        if self._seen is None:
+            self._seen = {}
+
+    def close(self) -> None:
+        """Forget which keys were seen: no new request comes, and the few in flight may ask the store once more."""
+        self._seen = None
 
     def sees(self, metric: str, cell: int) -> bool:
-        """Return whether this worker sees the key's cell for the first time in this exposure."""
+        """Return whether this worker sees the key's cell for the first time in this exposure, as far as it knows."""
+        if self._seen is None:
+            return True
         bits = self._seen.get(metric)
         if bits is None:
             bits = self._seen[metric] = bytearray(KEY_CELLS // 8)

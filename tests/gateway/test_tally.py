@@ -207,3 +207,13 @@ def test_counters_only_grow_and_every_cut_is_within_the_one_before(
         for role in Role:
             cuts = [sum(numbers(counted, 1_079.0, metric + cut, role).values()) for cut in CUTS]
             assert sorted(cuts, reverse=True) == cuts
+
+
+def test_a_closed_exposure_forgets_which_keys_it_saw_and_an_opened_one_remembers() -> None:
+    """The few requests still in flight may ask the store once more, which knows; memory is held by one exposure."""
+    counted = Tally(1, Levels(), 30.0)
+    assert [counted.sees("request", 7) for _ in range(2)] == [True, False]
+    counted.close()
+    assert [counted.sees("request", 7) for _ in range(2)] == [True, True]
+    counted.open()
+    assert [counted.sees("request", 7) for _ in range(2)] == [True, False]
