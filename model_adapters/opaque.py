@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from router.core.errors import ConfigError, UnreadableError
+from model_adapters.addressing import check_no_names
+from router.core.errors import UnreadableError
 from router.core.inference import InferenceRequest, Prediction, RawAnswer, RawRequest
 from router.core.traffic import Variant
 
@@ -23,17 +24,12 @@ class Opaque:
         return None
 
     def check_variant(self, variant: Variant) -> None:
-        """Raise ConfigError when the variant asks for a `model`; called once at start."""
-        if variant.model is not None:
-            raise ConfigError(
-                "model",
-                variant.model,
-                "no model: the opaque adapter cannot write it into a request; use `path:`",
-            )
+        """Raise ConfigError when the variant asks for a `model` or `version`; called once at start."""
+        check_no_names(variant, self.name, "model", "version")
 
     def retarget(self, raw: RawRequest, variant: Variant) -> RawRequest:
         """Return `raw` with the variant's `path`, its query kept. Raises UnreadableError for a `model`."""
-        if variant.model is not None:
+        if variant.model is not None or variant.version is not None:
             raise UnreadableError("the opaque adapter cannot write a model into a request")
         if variant.path is None:
             return raw

@@ -14,20 +14,20 @@ How an answer becomes a Prediction, without guessing:
 """
 
 import re
-from dataclasses import replace
 from math import prod
 from typing import Any
 from urllib.parse import quote, unquote
 
 import orjson
 
-from router.core.errors import ConfigError, UnreadableError
+from model_adapters.addressing import check_one_address, readdressed, split_target
+from router.core.errors import UnreadableError
 from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
 
 SCORES = frozenset({"score", "scores", "probabilities"})
 
-_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?=/|$)")
+_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?P<place>/versions/(?P<version>[^/]+))?(?=/|$)")
 
 _DIMENSIONS = 32
 """Most dimensions of a tensor; numpy 1 had the same limit. Bounds the work on a hostile answer."""
@@ -47,7 +47,7 @@ class OpenInference:
 
     def read_request(self, raw: RawRequest) -> InferenceRequest:
         """Return model and version from the path, id and rows from the body (0 rows without one)."""
-        found = _MODEL.search(_split(raw.target)[0])
+        found = _MODEL.search(split_target(raw.target)[0])
         if found is None:
             raise UnreadableError("the path names no model: expected .../v2/models/{model}/...")
         model, version = unquote(found["model"]), found["version"] and unquote(found["version"])
@@ -79,34 +79,20 @@ class OpenInference:
         return Prediction(() if labels is None else _labels(labels), () if scores is None else _scores(scores))
 
     def check_variant(self, variant: Variant) -> None:
-        """Raise ConfigError when both `model` and `path` are asked for; called once at start."""
-        if variant.model is not None and variant.path is not None:
-            raise ConfigError("model", variant.model, "either `model` or `path`: the path already names the model")
+        """Raise ConfigError for a `path` beside `model` or `version`; called once at start."""
+        check_one_address(variant)
 
     def retarget(self, raw: RawRequest, variant: Variant) -> RawRequest:
-        """Return `raw` sent to the variant's `path`, or to its `model` in the same path; query and body stay.
+        """Return `raw` sent to the variant's `path`, or to its `model` and `version`; query and body stay.
 
         Only a POST goes to `path`, which is where inference is. Requests that name no model (health) stay as
         they are. Raises UnreadableError for a POST whose path names no model to replace.
         """
-        path, query = _split(raw.target)
-        if variant.path is not None:
-            return replace(raw, target=variant.path + query) if raw.method == "POST" else raw
-        if variant.model is None:
-            return raw
-        found = _MODEL.search(path)
-        if found is not None:
-            start, end = found.span("model")
-            return replace(raw, target=path[:start] + quote(variant.model, safe="") + path[end:] + query)
-        if raw.method == "POST":
-            raise UnreadableError("the path names no model to replace: expected .../v2/models/{model}/infer")
-        return raw
+        return readdressed(raw, variant, _MODEL, _place, ".../v2/models/{model}/infer")
 
 
-def _split(target: str) -> tuple[str, str]:
-    """Return path and query, the query with its question mark."""
-    path, mark, query = target.partition("?")
-    return path, mark + query
+def _place(version: str) -> str:
+    return f"/versions/{quote(version, safe='')}"
 
 
 def _object(body: bytes, what: str) -> dict[str, Any]:

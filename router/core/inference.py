@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 PREDICTION_BYTES = 64
 """Longest label or score text that is kept of a prediction (design.md section 8, Pair)."""
@@ -55,16 +56,42 @@ class InferenceRequest:
     rows: int = 0
 
 
+class StreamEvent(NamedTuple):
+    """What one event of a streamed answer brought.
+
+    `text` is what the model wrote, also the arguments of a call, and empty for bookkeeping; `finish` is why a choice
+    ended, empty while it goes on.
+    """
+
+    text: str = ""
+    finish: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a language model wrote: one text and one reason to stop for each choice, in order.
+
+    A reason may be empty. `tokens` is how many the server says it made, None if it does not say.
+    """
+
+    texts: tuple[str, ...]
+    finishes: tuple[str, ...] = ()
+    tokens: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model said: one label and one score per row of the batch; either may be empty.
 
     Labels are text (a class, a rounded number), scores are what the model thinks of that label (a probability, a
-    regression value). A score is finite.
+    regression value). A score is finite. `vectors` are the finite numbers behind each row where the protocol shows
+    some: class probabilities in the order of the classes, an embedding. `generated` is the full text behind labels.
     """
 
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
+    vectors: tuple[tuple[float, ...], ...] = ()
+    generated: Generated | None = None
 
 
 @dataclass(frozen=True, slots=True)

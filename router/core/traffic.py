@@ -131,7 +131,8 @@ class ProbeSpec:
 class Variant:
     """One version of the model under a Route.
 
-    `model` and `path` are what the adapter's `retarget` writes into a request; None leaves requests as they come.
+    `model`, `version` and `path` are what the adapter's `retarget` writes into a request; None leaves requests as they
+    come.
     `host` is the Host field to send: None means the backend's own, `preserve` the client's. `max_in_flight` bounds live
     requests on one worker, `max_queue` those that wait for one of these places (0: nobody waits).
     """
@@ -147,6 +148,12 @@ class Variant:
     ejection: EjectionSpec = EjectionSpec()
     probe: ProbeSpec | None = None
     max_queue: int = 1_000
+    version: str | None = None
+
+    @property
+    def retargets(self) -> bool:
+        """Whether requests to it are readdressed."""
+        return self.model is not None or self.path is not None or self.version is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class LiveVariant:
         self.line = WaitingLine(loop, self.live, variant.max_queue, route.timeouts.queue_s)
         self.copies = Pool(loop, self.endpoints, dialing, route.mirror.in_flight, live=False)
         self.counts = VariantCounts()
-        self.retargets = variant.model is not None or variant.path is not None
+        self.retargets = variant.retargets
 
     def host_line(self, backend: "Backend", client_host: bytes) -> bytes:
         """Return the Host field for a request to `backend`."""

@@ -97,6 +97,9 @@ class VariantBlock(Block):
     model: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="Name to write into requests, where the protocol has one."
     )
+    version: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Version to write into the path of requests, where the protocol has one there."
+    )
     path: Path | None = Field(None, description="Path to send predictions to instead of the client's.")
     health: Path | None = Field(None, description="Path that answers 2xx to a GET when the server is ready.")
     host: HostField | None = Field(
@@ -144,6 +147,7 @@ class VariantBlock(Block):
             ejection=self.ejection.value(),
             probe=self.probe.value() if self.probe else None,
             max_queue=self.max_in_flight if self.max_queue is None else self.max_queue,
+            version=self.version,
         )
 
 
@@ -198,7 +202,7 @@ class RouteBlock(Block):
     """What clients address: a match, one adapter, and the variants behind it."""
 
     match: MatchBlock = Field(default_factory=MatchBlock)
-    adapter: str = Field(description="Prediction protocol: open_inference, opaque, or a plug-in's name.")
+    adapter: str = Field(description="Prediction protocol: one of docs/adapters.md, or a plug-in's name.")
     affinity: list[Affinity] = Field(
         [], description="What keeps a user on one side, first present wins: header:NAME, cookie:NAME, query:NAME."
     )
