@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from router.core.basis import Basis
     from router.core.decisions import Decision, DecisionRecord, Judgement
-    from router.core.inference import Answer, InferenceRequest, Prediction, RawAnswer, RawRequest
+    from router.core.inference import Answer, InferenceRequest, Prediction, RawAnswer, RawRequest, StreamEvent
     from router.core.labels import LabelCount, LabelledPair
     from router.core.observations import Comparison, CounterKey, Pair
     from router.core.rollout import RolloutState, Spec, Step
@@ -60,7 +60,7 @@ class ModelAdapter(Protocol):
         """Return the prediction of a 2xx answer, None if the protocol has none. Raises UnreadableError."""
 
     def retarget(self, raw: "RawRequest", variant: "Variant") -> "RawRequest":
-        """Return `raw` readdressed to the variant's own `model` and `path`, all else byte for byte as it was.
+        """Return `raw` readdressed to the variant's `model`, `version` and `path`, all else byte for byte as it was.
 
         Called only for variants that set one of them. Raises UnreadableError.
         """
@@ -72,6 +72,30 @@ class ChecksVariants(Protocol):
 
     def check_variant(self, variant: "Variant") -> None:
         """Raise ConfigError whose `field` is a field of the variant."""
+
+
+class AnswerStream(Protocol):
+    """Reads one streamed answer while it passes. Holds a bounded amount of memory, whatever it is fed."""
+
+    def feed(self, data: bytes) -> "Sequence[StreamEvent]":
+        """Return what these bytes completed, in order; they may be cut anywhere. Never raises.
+
+        What cannot be read brings no event: from then on there are none, and `end` says why.
+        """
+
+    def end(self) -> "Prediction":
+        """Return what the whole answer says: as `read_answer` of all bytes in one body. Called once, after the last.
+
+        Raises UnreadableError, also when the answer was cut off.
+        """
+
+
+@runtime_checkable
+class StreamReader(Protocol):
+    """Optional power of an adapter: read answers that are streamed, such as server-sent events."""
+
+    def open_stream(self, head: "RawAnswer") -> AnswerStream | None:
+        """Return a reader of the answer with this head, whose `body` is empty; None when it is not a known stream."""
 
 
 @runtime_checkable
