@@ -1,0 +1,123 @@
+"""The JSON adapter: paths that are refused at start, and what the others read."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_adapters.json_paths import JsonPaths
+from router.core.errors import ConfigError, UnreadableError
+from router.core.inference import InferenceRequest, Prediction
+from router.testing.adapter_contract import AdapterExample, check_adapter
+from tests.model_adapters.wire import post, said
+
+ONE = JsonPaths().configured({"label": "$.result.label", "confidence": "$['result'].p", "features": "$.rows"})
+BATCH = JsonPaths().configured({"label": "$.rows[*].label", "score": "$.rows[*].score"})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "example"),
+    [
+        (
+            ONE,
+            AdapterExample(
+                post("/predict", {"rows": [[1], [2]]}),
+                said({"result": {"label": "spam", "p": 0.9}}),
+                InferenceRequest(rows=2),
+                Prediction(("spam",), (0.9,)),
+            ),
+        ),
+        (
+            BATCH,
+            AdapterExample(
+                post("/predict", b"any"),
+                said({"rows": [{"label": 1, "score": -3}, {"label": 2.0, "score": 7.5}]}),
+                InferenceRequest(),
+                Prediction(("1", "2"), (-3.0, 7.5)),
+            ),
+        ),
+    ],
+    ids=["one", "batch"],
+)
+def test_the_adapter_keeps_the_contract_it_shares_with_strangers(adapter: JsonPaths, example: AdapterExample) -> None:
+    """With paths to one place, and to several."""
+    check_adapter(adapter, [example])
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "expected"),
+    [
+        ({}, "label", "a path to the label"),
+        ({"confidence": "$.p"}, "label", "a path to the label"),
+        ({"lable": "$.x"}, "lable", "known: confidence, features, label, score"),
+        ({"label": "result.label"}, "label", "an RFC 9535 path"),
+        ({"label": "$.a["}, "label", "an RFC 9535 path"),
+        ({"label": 7}, "label", "an RFC 9535 path"),
+        ({"label": ""}, "label", "an RFC 9535 path"),
+        ({"label": "$" + ".a" * 200}, "label", "at most 256 characters"),
+        ({"label": "$" + "[?(" * 60}, "label", "an RFC 9535 path"),
+        ({"label": "$..a..b"}, "label", "at most once"),
+        ({"label": "$.a[?search(@.b, '(a+)+$')]"}, "label", "an RFC 9535 path"),
+        ({"label": "$.a", "score": "$.b", "confidence": "$.c"}, "confidence", "either"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_refused_at_start(options: dict[str, object], field: str, expected: str) -> None:
+    """The error names the option and says what would do."""
+    with pytest.raises(ConfigError, match=expected) as caught:
+        JsonPaths().configured(options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("$", ("a,b",)),
+        ("$[0]", ("a",)),
+        ("$[-1]", ("b",)),
+        ("$[*]", ("a", "b")),
+        ("$[0,1]", ("a", "b")),
+        ("$[?@ == 'b']", ("b",)),
+        ("$..[0]", ("a",)),
+    ],
+)
+def test_a_path_to_one_place_is_one_row_and_others_one_for_each(path: str, labels: tuple[str, ...]) -> None:
+    """A list in one place is one label."""
+    assert JsonPaths().configured({"label": path}).read_answer(said(["a", "b"])).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("adapter", "answer"),
+    [
+        (ONE, {"result": {"p": 0.9}}),
+        (ONE, {"result": {"label": "a"}}),
+        (ONE, {"result": {"label": "a", "p": 90}}),
+        (ONE, {"result": {"label": "a", "p": "0.9"}}),
+        (ONE, {"result": {"label": None, "p": 0.9}}),
+        (ONE, {"result": {"label": {}, "p": 0.9}}),
+        (ONE, {"result": "label"}),
+        (ONE, "text"),
+        (BATCH, {"rows": [{"label": "a"}]}),
+        (BATCH, {"rows": []}),
+        (BATCH, '{"rows": [{"label": "a", "score": 1}]}'),
+        (JsonPaths().configured({"label": "$..a"}), b"[" * 500 + b"]" * 500),
+        (JsonPaths().configured({"label": "$[*]"}), [1] * 10_001),
+        (JsonPaths(), {}),
+    ],
+)
+def test_what_does_not_stand_at_its_path_is_unreadable(adapter: JsonPaths, answer: object) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(UnreadableError):
+        adapter.read_answer(said(answer))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(alphabet="$.[]*?@'ab01-,:&|=()\"\\ ", max_size=20))
+def test_any_text_is_a_path_or_refused(text: str) -> None:
+    """Only ConfigError is raised at start, and only UnreadableError of an answer."""
+    try:
+        adapter = JsonPaths().configured({"label": "$" + text})
+    except ConfigError:
+        return
+    try:
+        adapter.read_answer(said({"a": [{"b": 1}, 2], "b": "x"}))
+    except UnreadableError:
+        return
