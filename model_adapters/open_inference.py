@@ -10,6 +10,7 @@ How an answer becomes a Prediction, without guessing:
   by commas;
 - texts stay as they are, integers are exact, other numbers have six significant digits (7, 7.0 and "7" are
   one label);
+- the binary tensors of Triton's extension are read as the same tensors of JSON would be;
 - a label over 64 bytes keeps its beginning and ends in a digest, so that two long labels still differ.
 """
 
@@ -21,6 +22,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from model_adapters.addressing import check_one_address, readdressed, split_target
+from model_adapters.binary_tensors import fill, json_length
 from router.core.errors import UnreadableError
 from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
@@ -53,7 +55,7 @@ class OpenInference:
         model, version = unquote(found["model"]), found["version"] and unquote(found["version"])
         if raw.method != "POST":
             return InferenceRequest(model, version)
-        body = _object(raw.body, "request")
+        body = _whole(raw, "request", "inputs")
         request_id = body.get("id")
         inputs = body.get("inputs")
         if not isinstance(inputs, list) or not inputs or not isinstance(inputs[0], dict):
@@ -64,19 +66,12 @@ class OpenInference:
 
     def read_answer(self, raw: RawAnswer) -> Prediction:
         """Return labels and scores by the rules above."""
-        outputs = _object(raw.body, "answer").get("outputs")
-        if not isinstance(outputs, list):
-            raise UnreadableError("answer: expected `outputs`, a list of tensors")
-        labels = scores = None
-        for output in outputs:
-            if not isinstance(output, dict):
-                raise UnreadableError("answer: expected each output to be an object")
-            name = output.get("name")
-            if type(name) is str and name in SCORES:
-                scores = output if scores is None else scores
-            elif labels is None or (name == "label" and labels.get("name") != "label"):
-                labels = output
-        return Prediction(() if labels is None else _labels(labels), () if scores is None else _scores(scores))
+        try:
+            return _prediction(_object(raw.body, "answer").get("outputs"))
+        except UnreadableError:  # plain JSON is the common case, and is not asked for a header field first
+            if json_length(raw.headers, raw.body) is None:
+                raise
+        return _prediction(_whole(raw, "answer", "outputs").get("outputs"))
 
     def check_variant(self, variant: Variant) -> None:
         """Raise ConfigError for a `path` beside `model` or `version`; called once at start."""
@@ -89,6 +84,31 @@ class OpenInference:
         they are. Raises UnreadableError for a POST whose path names no model to replace.
         """
         return readdressed(raw, variant, _MODEL, _place, ".../v2/models/{model}/infer")
+
+
+def _whole(raw: RawRequest | RawAnswer, what: str, tensors: str) -> dict[str, Any]:
+    """Return the object in a body, the data of binary tensors filled in."""
+    length = json_length(raw.headers, raw.body)
+    if length is None:
+        return _object(raw.body, what)
+    value = _object(raw.body[:length], what)
+    fill(value.get(tensors), raw.body[length:])
+    return value
+
+
+def _prediction(outputs: object) -> Prediction:
+    if not isinstance(outputs, list):
+        raise UnreadableError("answer: expected `outputs`, a list of tensors")
+    labels = scores = None
+    for output in outputs:
+        if not isinstance(output, dict):
+            raise UnreadableError("answer: expected each output to be an object")
+        name = output.get("name")
+        if type(name) is str and name in SCORES:
+            scores = output if scores is None else scores
+        elif labels is None or (name == "label" and labels.get("name") != "label"):
+            labels = output
+    return Prediction(() if labels is None else _labels(labels), () if scores is None else _scores(scores))
 
 
 def _place(version: str) -> str:
@@ -124,7 +144,7 @@ def _elements(tensor: dict[str, Any]) -> tuple[list[Any], int]:
     shape = _shape(tensor)
     data = tensor.get("data")
     if type(data) is not list:
-        raise UnreadableError("tensor: expected `data`, a list (binary tensors are not read)")
+        raise UnreadableError("tensor: expected `data`, a list")
     for _ in shape:
         if not data or type(data[0]) is not list:
             break
