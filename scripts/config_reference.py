@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from router.core.quantities import fraction, points
 from router.settings.metrics import METRICS
 from router.settings.root import Settings
-from router.settings.units import fraction, points
 
 INTRODUCTION = """\
 # Configuration

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from router.settings.units import fraction, points, ratio
+from router.core.quantities import fraction, points, ratio
 
 Metric = Literal["error_rate", "latency", "disagreement", "accuracy", "recall", "precision", "f1"]
 

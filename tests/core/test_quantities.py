@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.settings.units import duration_s, fraction, points, ratio, share_bp, size_bytes
+from router.core.quantities import duration_s, fraction, points, ratio, share_bp, size_bytes
 
 LAWS = settings(deadline=None, derandomize=True)
 
