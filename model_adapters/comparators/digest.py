@@ -1,5 +1,6 @@
 """Digest: two answers are the same if status and bytes are."""
 
+from model_adapters.comparators.rows import status_differs
 from router.core.inference import Answer
 from router.core.observations import Comparison
 
@@ -11,8 +12,9 @@ class Digest:
 
     def compare(self, stable: Answer, candidate: Answer) -> Comparison:
         """Return whether status and body are equal; `same` is None when a digest is missing."""
-        if stable.status != candidate.status:
-            return Comparison(self.name, same=False, reason=f"status {stable.status} != {candidate.status}")
+        by_status = status_differs(self.name, stable, candidate)
+        if by_status is not None:
+            return by_status
         if not stable.digest or not candidate.digest:
             missing = "stable" if not stable.digest else "candidate"
             return Comparison(self.name, same=None, reason=f"no digest of {missing}'s answer")

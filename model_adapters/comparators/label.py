@@ -1,5 +1,6 @@
 """Label: two answers are the same if their labels are, row by row; scores may differ."""
 
+from model_adapters.comparators.rows import missing, status_differs
 from router.core.inference import Answer, kept_label
 from router.core.observations import Comparison
 
@@ -11,12 +12,13 @@ class Label:
 
     def compare(self, stable: Answer, candidate: Answer) -> Comparison:
         """Return whether all labels are equal; `same` is None when a prediction or all labels are missing."""
-        if stable.status != candidate.status:
-            return Comparison(self.name, same=False, reason=f"status {stable.status} != {candidate.status}")
+        by_status = status_differs(self.name, stable, candidate)
+        if by_status is not None:
+            return by_status
         ours = stable.prediction.labels if stable.prediction else ()
         theirs = candidate.prediction.labels if candidate.prediction else ()
         if not ours or not theirs:
-            return Comparison(self.name, same=None, reason=_missing(stable, candidate))
+            return missing(self.name, "label", stable.status, ours=bool(ours), theirs=bool(theirs))
         if ours == theirs:
             return Comparison(self.name, same=True, distance=0.0)
         if len(ours) != len(theirs):
@@ -31,14 +33,3 @@ class Label:
         if len(ours) > 1:
             reason = f"row {first}: {reason} ({len(differing)} of {len(ours)} rows differ)"
         return Comparison(self.name, same=False, distance=len(differing) / len(ours), reason=reason)
-
-
-def _missing(stable: Answer, candidate: Answer) -> str:
-    """Say whose labels are missing, and the status if that explains it."""
-    without = [
-        role
-        for role, answer in (("stable", stable), ("candidate", candidate))
-        if answer.prediction is None or not answer.prediction.labels
-    ]
-    why = "" if 200 <= stable.status < 300 else f" (status {stable.status})"
-    return f"no label of {' and '.join(without)}{why}"

@@ -1,7 +1,7 @@
 """Requests and answers as an adapter sees them: raw bytes in, small plain values out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -80,6 +80,18 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """What a language model wrote: one text and one reason to stop for each choice, in order.
+
+    A reason may be empty. `tokens` is how many the server says it made, None if it does not say.
+    """
+
+    texts: tuple[str, ...]
+    finishes: tuple[str, ...] = ()
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model said: one label and one score per row of the batch; either may be empty.
 
@@ -96,9 +108,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One Variant's answer, ready to be compared. `prediction` is None when the adapter reads none."""
+    """One Variant's answer, ready to be compared. `prediction` is None when the adapter reads none.
+
+    `body` is there for comparators that read it themselves.
+    """
 
     status: int
     body_bytes: int
     digest: str
     prediction: Prediction | None = None
+    body: bytes = field(default=b"", repr=False)

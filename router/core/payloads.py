@@ -93,10 +93,10 @@ class Selection:
         Fields and elements that are left out leave no trace. The result may share containers with `value`. Raises
         TooMuchWorkError.
         """
-        keep, redact = _start(self.keep), _start(self.redact)
-        if not keep or not isinstance(value, (dict, list)) or _arrived(redact):
+        keep, redact = start(self.keep), start(self.redact)
+        if not keep or not isinstance(value, (dict, list)) or arrived(redact):
             return None
-        return _Walk().kept(value, None if _arrived(keep) else keep, redact, DEPTH)
+        return _Walk().kept(value, None if arrived(keep) else keep, redact, DEPTH)
 
 
 NOTHING = Selection()
@@ -105,7 +105,7 @@ NOTHING = Selection()
 _State: TypeAlias = tuple[tuple[Segment, ...], int]
 """A path, and how many of its segments lead to where the walk is."""
 
-_States: TypeAlias = Sequence[_State]
+States: TypeAlias = Sequence[_State]
 
 
 class _Walk:
@@ -114,7 +114,7 @@ class _Walk:
     def __init__(self) -> None:
         self._left = WORK
 
-    def kept(self, value: Found, keep: _States | None, redact: _States, depth: int) -> Found | None:
+    def kept(self, value: Found, keep: States | None, redact: States, depth: int) -> Found | None:
         """Return what is kept of `value`; `keep` None: all that is not redacted."""
         if keep is None and not redact:
             return value
@@ -123,18 +123,18 @@ class _Walk:
         found: Found
         if isinstance(value, list):
             self._pay(len(value), 0)
-            found = self._elements(value, _into(keep, None), _step(redact, None, through_lists=True), depth)
+            found = self._elements(value, _into(keep, None), step(redact, None, through_lists=True), depth)
         else:
             self._pay(len(value), len(keep or ()) + len(redact))
             found = {}
             for name, one in value.items():
-                here = self._one(one, _into(keep, name), _step(redact, name), depth)
+                here = self._one(one, _into(keep, name), step(redact, name), depth)
                 if here is not _LEFT_OUT:
                     found[name] = here
         return found if found or keep is None else None
 
-    def _elements(self, value: list[object], keep: _States | None, redact: _States, depth: int) -> list[object]:
-        if keep == [] or _arrived(redact):
+    def _elements(self, value: list[object], keep: States | None, redact: States, depth: int) -> list[object]:
+        if keep == [] or arrived(redact):
             return []
         found: list[object] = []
         for one in value:
@@ -147,8 +147,8 @@ class _Walk:
                 found.append(one)
         return found
 
-    def _one(self, value: object, keep: _States | None, redact: _States, depth: int) -> object:
-        if keep == [] or _arrived(redact):
+    def _one(self, value: object, keep: States | None, redact: States, depth: int) -> object:
+        if keep == [] or arrived(redact):
             return _LEFT_OUT
         if isinstance(value, (dict, list)):
             found = self.kept(value, keep, redact, depth - 1)
@@ -165,19 +165,20 @@ class _Walk:
 _LEFT_OUT = object()
 
 
-def _start(paths: Iterable[FieldPath]) -> _States:
+def start(paths: Iterable[FieldPath]) -> States:
+    """Return where paths are at the value as a whole."""
     return [(path.segments, 0) for path in paths]
 
 
-def _into(keep: _States | None, name: str | None) -> _States | None:
+def _into(keep: States | None, name: str | None) -> States | None:
     """Return where paths of `keep` are after a step, None once one of them has arrived: then all is kept."""
     if keep is None:
         return None
-    inner = _step(keep, name)
-    return None if _arrived(inner) else inner
+    inner = step(keep, name)
+    return None if arrived(inner) else inner
 
 
-def _step(states: _States, name: str | None, *, through_lists: bool = False) -> _States:
+def step(states: States, name: str | None, *, through_lists: bool = False) -> States:
     """Return where paths are after a step to the field `name`, or to any element of a list (None)."""
     found: list[_State] = []
     for segments, at in states:
@@ -190,6 +191,11 @@ def _step(states: _States, name: str | None, *, through_lists: bool = False) -> 
     return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
-def _arrived(states: _States) -> bool:
-    """Whether one of the paths leads here."""
+def arrived(states: States) -> bool:
+    """Whether one of the paths leads here; to be asked before another step is taken."""
     return any(at == len(segments) for segments, at in states)
+
+
+def going_on(states: States) -> States:
+    """Return the paths that lead further, without those that have arrived."""
+    return [(segments, at) for segments, at in states if at < len(segments)]

@@ -110,6 +110,18 @@ class Comparator(Protocol):
         """Compare two complete answers."""
 
 
+@runtime_checkable
+class SlowComparator(Protocol):
+    """Optional power of a comparator: say up to which length of answers it is quick enough for an event loop.
+
+    Quick is 1 ms at worst. Longer answers go to the worker's comparing process, one pair at a time.
+    """
+
+    @property
+    def loop_bytes(self) -> int:
+        """Longest body; a comparator without this power has the general limit of 4 KiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What a control process has measured of one Route by its monotonic clock.

@@ -14,6 +14,7 @@ from router.core.rollout import FULL_BP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from router.core.options import Options
     from router.core.rollout import Exposure, RolloutState
 
 SERVE = b"serve"
@@ -239,6 +240,7 @@ class Route:
     mirror: MirrorLimits = MirrorLimits()
     rescue: RescueSpec = RescueSpec()
     comparator: str | None = None
+    comparator_options: "Options" = ()
 
 
 @dataclass(frozen=True, slots=True)

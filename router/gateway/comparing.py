@@ -12,7 +12,6 @@ from router.core.errors import UnreadableError
 from router.core.inference import Answer, Prediction, RawAnswer, kept_label
 from router.core.observations import Comparison
 from router.core.traffic import Role
-from router.gateway.side import SMALL_BYTES
 
 if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter
@@ -33,11 +32,6 @@ class Half(NamedTuple):
     fields: Sequence[bytes]
     body: "Pieces | None"
     missing: str
-
-    @property
-    def small(self) -> bool:
-        """Whether reading it is short work."""
-        return self.body_bytes <= SMALL_BYTES
 
     @property
     def body_bytes(self) -> int:
@@ -116,7 +110,7 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
     body = b"".join(half.body)
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     if half.status >= 300:  # an error body holds no prediction
-        return Answer(half.status, len(body), digest), "", ""
+        return Answer(half.status, len(body), digest, body=body), "", ""
     fields: list[tuple[str, str]] = []
     for line in half.fields:
         name, _, value = line.partition(b":")
@@ -129,7 +123,7 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
         return Answer(half.status, len(body), digest), f"size: to read the answer of {role.value} {_TOO_MUCH}", ""
     except Exception as error:  # noqa: BLE001 - as in `_compare`
         return Answer(half.status, len(body), digest), f"adapter failed: {type(error).__name__}", ""
-    return Answer(half.status, len(body), digest, prediction), "", ""
+    return Answer(half.status, len(body), digest, prediction, body), "", ""
 
 
 def _shown(answer: Answer | None) -> Reading:

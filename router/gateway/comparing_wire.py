@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from router.core.observations import Comparison
+from router.core.options import Options, configured
 from router.core.ports import Comparator, ModelAdapter
 from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
 from router.gateway.pieces import Pieces
@@ -20,7 +21,7 @@ ANSWER_BYTES = 16 * 2**10
 """Longest answer of the comparing process. Chosen: a reason and two readings take less than 2 KiB."""
 
 
-def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> Pieces:
+def question(adapter: str, comparator: str, stable: Half, candidate: Half, options: Options = ()) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
     halves = [
         {
@@ -31,7 +32,7 @@ def question(adapter: str, comparator: str, stable: Half, candidate: Half) -> Pi
         }
         for half in (stable, candidate)
     ]
-    head = json.dumps({"adapter": adapter, "comparator": comparator, "halves": halves}).encode()
+    head = json.dumps({"adapter": adapter, "comparator": comparator, "options": options, "halves": halves}).encode()
     return [LENGTH.pack(len(head)) + head, *(stable.body or ()), *(candidate.body or ())]
 
 
@@ -44,7 +45,8 @@ def answer_next(
         return None
     asked = json.loads(stream.read(LENGTH.unpack(length)[0]))
     stable, candidate = [_half(told, stream) for told in asked["halves"]]
-    adapter, comparator = adapters.get(asked["adapter"]), comparators[asked["comparator"]]
+    adapter = adapters.get(asked["adapter"])
+    comparator = configured(comparators[asked["comparator"]], [(name, option) for name, option in asked["options"]])
     if adapter is None:
         return _frame(not_compared(comparator, "this adapter is not installed"))
     return _frame(compare(adapter, comparator, stable, candidate))

@@ -19,6 +19,7 @@ from router.gateway.comparing import Compared, Half, not_compared
 from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, question, read_answer
 
 if TYPE_CHECKING:
+    from router.core.options import Options
     from router.core.ports import Comparator, ModelAdapter
     from router.gateway.pieces import Pieces
 
@@ -45,6 +46,8 @@ class Job(NamedTuple):
     stable: Half
     candidate: Half
     done: Callable[[Compared], None]
+    options: "Options" = ()
+    """The comparator's."""
 
     def give_up(self, why: str) -> None:
         """Say that nothing was read."""
@@ -128,7 +131,7 @@ class LargeAnswers:
     async def _compare(self, job: Job) -> Compared:
         if self._process is None:
             self._process = await _Process.start(self._command)
-        parts = question(job.adapter.name, job.comparator.name, job.stable, job.candidate)
+        parts = question(job.adapter.name, job.comparator.name, job.stable, job.candidate, job.options)
         return read_answer(await self._process.ask(parts))
 
     async def _failed(self, job: Job, why: str) -> None:

@@ -167,11 +167,12 @@ class Recorder:
     def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
         route = exchange.standing.live
         stable, candidate = [half_of(side) for side in _in_order(live, copy)]
-        if stable.small and candidate.small:
+        if stable.body_bytes <= route.loop_bytes and candidate.body_bytes <= route.loop_bytes:
             self._record(exchange, live, copy, size, compare(route.adapter, route.comparator, stable, candidate))
         else:
             done = partial(self._record, exchange, live, copy, size)
-            self.large.put(Job(route.adapter, route.comparator, stable, candidate, done))
+            options = route.route.comparator_options
+            self.large.put(Job(route.adapter, route.comparator, stable, candidate, done, options))
 
     def _record(  # one argument for each part of a pair
         self, exchange: "Exchange", live: "Side", copy: "Side", size: int, compared: "Compared"

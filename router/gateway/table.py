@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from router.core.levels import Levels, levels_of, thresholds_of
+from router.core.ports import SlowComparator
 from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
     MIRROR,
@@ -30,6 +31,7 @@ from router.gateway.breaker import Breaker, Trip
 from router.gateway.endpoints import Endpoints
 from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
+from router.gateway.side import SMALL_BYTES
 from router.gateway.tally import Tally, VariantCounts
 from router.gateway.upstream import tls_context
 from router.gateway.waiting import WaitingLine
@@ -74,7 +76,8 @@ class LiveVariant:
 class LiveRoute:
     """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold.
 
-    `withheld` are the request fields, in lower case, that copies do not carry.
+    `withheld` are the request fields, in lower case, that copies do not carry. `loop_bytes` is the longest answer
+    that the event loop itself compares.
 
     `breaker` watches the candidate while it serves; `trip` holds from its trip until the fleet's state knows of it.
     """
@@ -86,6 +89,7 @@ class LiveRoute:
         "copies",
         "copy_bytes",
         "copy_drops",
+        "loop_bytes",
         "mirror_safe",
         "pairs",
         "rescues",
@@ -101,6 +105,8 @@ class LiveRoute:
         self.route = route
         self.adapter = adapter
         self.comparator = comparator
+        quick_bytes = comparator.loop_bytes if isinstance(comparator, SlowComparator) else SMALL_BYTES
+        self.loop_bytes = min(quick_bytes, SMALL_BYTES)
         self.mirror_safe = route.mirror_safe
         self.withheld = frozenset(name.encode() for name in route.mirror.withheld)
         self.variants = {name: LiveVariant(loop, route, variant) for name, variant in route.variants.items()}

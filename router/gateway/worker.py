@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from router import version
 from router.core.errors import ConfigError, StoreUnavailableError
 from router.core.observations import latency_edge_ms
+from router.core.options import configured
 from router.core.ports import Heartbeat
 from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
@@ -173,7 +174,7 @@ class Worker:
     def _live(self, name: str) -> LiveRoute:
         route = self._config.routes[name]
         adapter = self._adapters[route.adapter]
-        comparator = self._comparators[route.comparator or adapter.comparator]
+        comparator = configured(self._comparators[route.comparator or adapter.comparator], route.comparator_options)
         return LiveRoute(self._loop, route, adapter, comparator)
 
     async def _first_states(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from router.core.config import Listener, TokenConfig
 from router.core.errors import ConfigError
+from router.core.options import Options, configured
 from router.core.ports import ChecksVariants, Comparator, ModelAdapter, RolloutPolicy
 from router.core.rollout import Spec, Step
 from router.core.traffic import Match, Route, Variant
@@ -55,11 +56,16 @@ def rollout_names(
 
 def _unknown(block: Mapping[str, object], field: str, known: Mapping[str, object], at: Location) -> Iterator[Finding]:
     value = block.get(field)
+    if field == "comparator" and isinstance(value, dict):
+        yield from _unknown_name(value.get("name"), field, known, (*at, field, "name"))
+    else:
+        yield from _unknown_name(value, field, known, (*at, field))
+
+
+def _unknown_name(value: object, field: str, known: Mapping[str, object], at: Location) -> Iterator[Finding]:
     if isinstance(value, str) and value not in known:
         what = "variant" if field in ("stable", "candidate") else field
-        yield Finding(
-            (*at, field), value, f"the name of {'an' if what == 'adapter' else 'a'} {what}; {nearest(value, known)}"
-        )
+        yield Finding(at, value, f"the name of {'an' if what == 'adapter' else 'a'} {what}; {nearest(value, known)}")
 
 
 def adapter_fits(adapter: ModelAdapter, variant: Variant, at: Location) -> Iterator[Finding]:
@@ -69,6 +75,14 @@ def adapter_fits(adapter: ModelAdapter, variant: Variant, at: Location) -> Itera
             adapter.check_variant(variant)
         except ConfigError as error:
             yield Finding((*at, error.field), error.value, error.expected)
+
+
+def comparator_fits(comparator: Comparator, options: Options, at: Location) -> Iterator[Finding]:
+    """Yield what the comparator of the route finds wrong with its options."""
+    try:
+        configured(comparator, options)
+    except ConfigError as error:
+        yield Finding((*at, error.field), error.value, error.expected)
 
 
 def rollout_fits(block: RolloutBlock, at: Location) -> Iterator[Finding]:

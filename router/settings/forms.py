@@ -4,6 +4,7 @@ Each reader raises ValueError with what was expected.
 """
 
 import re
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 
 from router.core.config import STORE_SCHEMES
+from router.core.options import Option, Options
 from router.core.payloads import FieldPath
 from router.core.traffic import AffinityKind, AffinitySource, Backend
 
@@ -145,6 +147,32 @@ def payload_paths(value: object) -> object:
     return [] if value is False else value
 
 
+@dataclass(frozen=True, slots=True)
+class PluginUse:
+    """Which plug-in a Route uses, with options of its own, sorted by name."""
+
+    name: str
+    options: Options = ()
+
+
+def plugin_use(value: object) -> PluginUse:
+    """Return which plug-in is meant: a plain name, or a block with `name` and its options."""
+    if isinstance(value, str):
+        return PluginUse(value)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise ValueError("a plug-in's name, or a block with `name` and options: {name: numeric, abs: 0.01}")  # noqa: TRY004 - pydantic's kind
+    options = [(str(key), _option(str(key), one)) for key, one in value.items() if key != "name"]
+    return PluginUse(value["name"], tuple(sorted(options, key=lambda option: option[0])))
+
+
+def _option(key: str, value: object) -> Option:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    if isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"text, a number, true, false or a list of texts as the option `{key}`")
+
+
 def is_loopback(text: str) -> bool:
     """Whether only this machine can reach a listener on this host."""
     return ip_address(text).is_loopback if _is_ip(text) else text == "localhost"
@@ -176,6 +204,19 @@ Affinity = Annotated[
     AffinitySource,
     PlainValidator(affinity),
     WithJsonSchema({"type": "string", "examples": ["header:x-user-id", "cookie:uid", "query:user"]}),
+]
+Plugin = Annotated[
+    PluginUse,
+    PlainValidator(plugin_use),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            ],
+            "examples": ["label", {"name": "numeric", "abs": 0.01, "rel": "1%"}],
+        }
+    ),
 ]
 _PATH_SCHEMA = {"type": "string", "examples": ["$.inputs[*].name", "$..email"]}
 PayloadPath = Annotated[FieldPath, PlainValidator(payload_path), WithJsonSchema(_PATH_SCHEMA)]

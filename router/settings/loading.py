@@ -124,9 +124,12 @@ def _route_checks(data: object, routes: Mapping[str, RouteBlock], known: Known, 
 
 
 def _plugin_checks(block: RouteBlock, route: Route, known: Known, at: Location) -> Iterator[Finding]:
-    """Yield what the adapter or the policy of one route finds wrong with it."""
+    """Yield what the plug-ins of one route find wrong with it."""
     for key, variant in route.variants.items():
         yield from checks.adapter_fits(known.adapters[route.adapter], variant, (*at, "variants", key))
+    use = block.comparator
+    if use is not None and use.name in known.comparators:
+        yield from checks.comparator_fits(known.comparators[use.name], use.options, (*at, "comparator"))
     if block.rollout and block.rollout.policy in known.policies:
         policy = known.policies[block.rollout.policy]
         yield from checks.copies_fit(route, block.rollout.value(), policy, (*at, "mirror_safe"))

@@ -19,7 +19,7 @@ from router.core.traffic import (
     Variant,
 )
 from router.settings.block import Block, written
-from router.settings.forms import Affinity, BackendUrl, HeaderName, HeaderValue, Host, HostField, Name, Path
+from router.settings.forms import Affinity, BackendUrl, HeaderName, HeaderValue, Host, HostField, Name, Path, Plugin
 from router.settings.freeze_block import FreezeBlock
 from router.settings.rollout_blocks import RolloutBlock
 from router.settings.units import Duration, Share, Size
@@ -214,8 +214,10 @@ class RouteBlock(Block):
     )
     mirror: MirrorBlock = Field(default_factory=MirrorBlock)
     rescue: RescueBlock = Field(default_factory=RescueBlock)
-    comparator: str | None = Field(
-        None, description="How answers are compared: label, digest, or a plug-in's; unset: the adapter's choice."
+    comparator: Plugin | None = Field(
+        None,
+        description="How answers are compared: a name, or `{name: numeric, abs: 0.01}` with options (comparing.md); "
+        "unset: the adapter's choice.",
     )
     freeze: list[FreezeBlock] = Field(
         [], description="Times in which its candidate gets no more traffic, beside those of the whole file."
@@ -244,5 +246,6 @@ class RouteBlock(Block):
                 first_byte_s=self.rescue.first_byte,
                 budget_bp=self.rescue.budget,
             ),
-            comparator=self.comparator,
+            comparator=self.comparator.name if self.comparator else None,
+            comparator_options=self.comparator.options if self.comparator else (),
         )

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from model_adapters.comparators.json_rules import JsonRules
 from model_adapters.comparators.label import Label
 from model_adapters.open_inference import OpenInference
 from router.core.config import KIB, MIB, RecorderConfig
-from router.core.observations import Pair
+from router.core.observations import Comparison, Pair
 from router.core.traffic import Role
 from router.gateway import large_answers
 from router.gateway.comparing import Half, compare
 from router.gateway.comparing_wire import LENGTH, question, read_answer
 from router.gateway.large_answers import WAITING, LargeAnswers
 from router.gateway.side import SMALL_BYTES, Answers, Side
+from router.plugins import load_comparators
 from tests.gateway.bench import COMPARE, Bench, Gateway, route_of, started, until
 from tests.gateway.processes import dial, worker
 from tests.gateway.upstreams import answering, chunked, ok
@@ -86,6 +88,21 @@ async def test_ov9_long_answers_are_compared_as_short_ones_are(bench: Bench) -> 
     assert pair.stable.label is not None
     assert pair.stable.label.startswith("7,7,7,")
     assert gateway.held() == {}
+
+
+async def test_a_comparator_with_options_keeps_to_them_on_the_loop_and_in_the_process(bench: Bench) -> None:
+    """One that is slow for its length has short answers compared by the process, too."""
+    rules = (("abs", 1), ("ignore", ("$.id",)))
+    for padding in (10, JsonRules.loop_bytes):
+        stable, candidate = [b'{"id":%d,"n":%d,"x":"%b"}' % (n, n, b"x" * padding) for n in (1, 2)]
+        variants = [await bench.upstream(answering(ok(body))) for body in (stable, candidate)]
+        route = route_of(variants[0], variants[1], comparator="json", comparator_options=rules)
+        gateway = await bench.gateway(route, states=[started(*SHADOW)], comparators=load_comparators())
+        client = await bench.client(gateway)
+        assert (await client.ask("POST", "/", b"x")).status == 200
+        (pair,) = await gateway.pairs(1, within_s=WITHIN_S)
+        assert Comparison("json", same=True, distance=0.0) == pair.comparison
+        assert (pid_of(gateway) is not None) is (padding > 10)
 
 
 HALVES = {
