@@ -80,18 +80,6 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """What a language model wrote: one text and one reason to stop for each choice, in order.
-
-    A reason may be empty. `tokens` is how many the server says it made, None if it does not say.
-    """
-
-    texts: tuple[str, ...]
-    finishes: tuple[str, ...] = ()
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model said: one label and one score per row of the batch; either may be empty.
 

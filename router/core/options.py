@@ -17,7 +17,7 @@ Plugin = TypeVar("Plugin")
 
 @runtime_checkable
 class TakesOptions(Protocol):
-    """Optional power of a comparator: options of its own in the Route's `comparator` block."""
+    """Optional power of an adapter or a comparator: options of its own in the Route's block of that name."""
 
     def configured(self, options: Mapping[str, object]) -> Self:
         """Return one that keeps to these options; raises ConfigError whose `field` is the option's name."""
@@ -25,11 +25,11 @@ class TakesOptions(Protocol):
 
 def configured(plugin: Plugin, options: Sequence[tuple[str, object]]) -> Plugin:
     """Return the plug-in with its options; raises ConfigError, also when it takes none."""
-    if not options:
-        return plugin
-    if not isinstance(plugin, TakesOptions):
+    if isinstance(plugin, TakesOptions):
+        return plugin.configured(dict(options))  # also without any: some plug-ins cannot do without
+    if options:
         raise ConfigError(options[0][0], options[0][1], "nothing: this plug-in takes no options")
-    return plugin.configured(dict(options))
+    return plugin
 
 
 class OptionReader:

@@ -241,6 +241,7 @@ class Route:
     rescue: RescueSpec = RescueSpec()
     comparator: str | None = None
     comparator_options: "Options" = ()
+    adapter_options: "Options" = ()
 
 
 @dataclass(frozen=True, slots=True)

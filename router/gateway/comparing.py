@@ -75,9 +75,9 @@ def half_of(side: "Side") -> Half:
     return Half(side.status, fields, side.body, side.missing)
 
 
-def not_compared(comparator: "Comparator", reason: str) -> Compared:
+def not_compared(comparator: str, reason: str) -> Compared:
     """Return that nothing was read."""
-    return Compared(Comparison(comparator.name, same=None, reason=reason), Reading(), Reading())
+    return Compared(Comparison(comparator, same=None, reason=reason), Reading(), Reading())
 
 
 def compare(adapter: "ModelAdapter", comparator: "Comparator", stable: Half, candidate: Half) -> Compared:

@@ -7,10 +7,10 @@ bytes, and a process that read them is trusted with no more than a small answer.
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from router.core.observations import Comparison
-from router.core.options import Options, configured
+from router.core.options import Option, Options, configured
 from router.core.ports import Comparator, ModelAdapter
 from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
 from router.gateway.pieces import Pieces
@@ -21,7 +21,19 @@ ANSWER_BYTES = 16 * 2**10
 """Longest answer of the comparing process. Chosen: a reason and two readings take less than 2 KiB."""
 
 
-def question(adapter: str, comparator: str, stable: Half, candidate: Half, options: Options = ()) -> Pieces:
+class Use(NamedTuple):
+    """A plug-in as a Route uses it."""
+
+    name: str
+    options: Options = ()
+
+    @classmethod
+    def read(cls, told: tuple[str, list[tuple[str, Option]]]) -> Self:
+        """Return what JSON has made lists of."""
+        return cls(told[0], tuple([(name, option) for name, option in told[1]]))
+
+
+def question(adapter: Use, comparator: Use, stable: Half, candidate: Half) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
     halves = [
         {
@@ -32,7 +44,7 @@ def question(adapter: str, comparator: str, stable: Half, candidate: Half, optio
         }
         for half in (stable, candidate)
     ]
-    head = json.dumps({"adapter": adapter, "comparator": comparator, "options": options, "halves": halves}).encode()
+    head = json.dumps({"adapter": adapter, "comparator": comparator, "halves": halves}).encode()
     return [LENGTH.pack(len(head)) + head, *(stable.body or ()), *(candidate.body or ())]
 
 
@@ -45,11 +57,12 @@ def answer_next(
         return None
     asked = json.loads(stream.read(LENGTH.unpack(length)[0]))
     stable, candidate = [_half(told, stream) for told in asked["halves"]]
-    adapter = adapters.get(asked["adapter"])
-    comparator = configured(comparators[asked["comparator"]], [(name, option) for name, option in asked["options"]])
-    if adapter is None:
-        return _frame(not_compared(comparator, "this adapter is not installed"))
-    return _frame(compare(adapter, comparator, stable, candidate))
+    adapter, comparator = Use.read(asked["adapter"]), Use.read(asked["comparator"])
+    if adapter.name not in adapters:
+        return _frame(not_compared(comparator.name, "this adapter is not installed"))
+    compares = configured(comparators[comparator.name], comparator.options)
+    reads = configured(adapters[adapter.name], adapter.options)
+    return _frame(compare(reads, compares, stable, candidate))
 
 
 def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:

@@ -16,11 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.gateway.comparing import Compared, Half, not_compared
-from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, question, read_answer
+from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, Use, question, read_answer
 
 if TYPE_CHECKING:
-    from router.core.options import Options
-    from router.core.ports import Comparator, ModelAdapter
     from router.gateway.pieces import Pieces
 
 WAITING = 256
@@ -41,17 +39,15 @@ POLL_S = 0.005
 class Job(NamedTuple):
     """One pair to be compared; `done` is told the result, once."""
 
-    adapter: "ModelAdapter"
-    comparator: "Comparator"
+    adapter: Use
+    comparator: Use
     stable: Half
     candidate: Half
     done: Callable[[Compared], None]
-    options: "Options" = ()
-    """The comparator's."""
 
     def give_up(self, why: str) -> None:
         """Say that nothing was read."""
-        self.done(not_compared(self.comparator, f"size: {why}"))
+        self.done(not_compared(self.comparator.name, f"size: {why}"))
 
 
 class LargeAnswers:
@@ -131,7 +127,7 @@ class LargeAnswers:
     async def _compare(self, job: Job) -> Compared:
         if self._process is None:
             self._process = await _Process.start(self._command)
-        parts = question(job.adapter.name, job.comparator.name, job.stable, job.candidate, job.options)
+        parts = question(job.adapter, job.comparator, job.stable, job.candidate)
         return read_answer(await self._process.ask(parts))
 
     async def _failed(self, job: Job, why: str) -> None:

@@ -18,6 +18,7 @@ from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
 from router.gateway.capture import Capture
 from router.gateway.comparing import compare, half_of
+from router.gateway.comparing_wire import Use
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.large_answers import Job, LargeAnswers
 from router.gateway.side import SMALL_BYTES, Answers
@@ -171,8 +172,9 @@ class Recorder:
             self._record(exchange, live, copy, size, compare(route.adapter, route.comparator, stable, candidate))
         else:
             done = partial(self._record, exchange, live, copy, size)
-            options = route.route.comparator_options
-            self.large.put(Job(route.adapter, route.comparator, stable, candidate, done, options))
+            adapter = Use(route.adapter.name, route.route.adapter_options)
+            comparator = Use(route.comparator.name, route.route.comparator_options)
+            self.large.put(Job(adapter, comparator, stable, candidate, done))
 
     def _record(  # one argument for each part of a pair
         self, exchange: "Exchange", live: "Side", copy: "Side", size: int, compared: "Compared"

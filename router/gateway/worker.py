@@ -173,7 +173,7 @@ class Worker:
 
     def _live(self, name: str) -> LiveRoute:
         route = self._config.routes[name]
-        adapter = self._adapters[route.adapter]
+        adapter = configured(self._adapters[route.adapter], route.adapter_options)
         comparator = configured(self._comparators[route.comparator or adapter.comparator], route.comparator_options)
         return LiveRoute(self._loop, route, adapter, comparator)
 

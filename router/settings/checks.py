@@ -56,7 +56,7 @@ def rollout_names(
 
 def _unknown(block: Mapping[str, object], field: str, known: Mapping[str, object], at: Location) -> Iterator[Finding]:
     value = block.get(field)
-    if field == "comparator" and isinstance(value, dict):
+    if field in ("adapter", "comparator") and isinstance(value, dict):
         yield from _unknown_name(value.get("name"), field, known, (*at, field, "name"))
     else:
         yield from _unknown_name(value, field, known, (*at, field))
@@ -77,10 +77,10 @@ def adapter_fits(adapter: ModelAdapter, variant: Variant, at: Location) -> Itera
             yield Finding((*at, error.field), error.value, error.expected)
 
 
-def comparator_fits(comparator: Comparator, options: Options, at: Location) -> Iterator[Finding]:
-    """Yield what the comparator of the route finds wrong with its options."""
+def options_fit(plugin: ModelAdapter | Comparator, options: Options, at: Location) -> Iterator[Finding]:
+    """Yield what a plug-in of the route finds wrong with its options."""
     try:
-        configured(comparator, options)
+        configured(plugin, options)
     except ConfigError as error:
         yield Finding((*at, error.field), error.value, error.expected)
 

@@ -117,7 +117,7 @@ def _route_checks(data: object, routes: Mapping[str, RouteBlock], known: Known, 
         at: Location = ("routes", name)
         if block.rollout:
             yield from checks.rollout_fits(block.rollout, (*at, "rollout"))
-        if block.adapter in known.adapters:
+        if block.adapter.name in known.adapters:
             yield from _plugin_checks(
                 block, block.value(name, beside, mirror_safe=_mirror_safe(block, known)), known, at
             )
@@ -125,11 +125,12 @@ def _route_checks(data: object, routes: Mapping[str, RouteBlock], known: Known, 
 
 def _plugin_checks(block: RouteBlock, route: Route, known: Known, at: Location) -> Iterator[Finding]:
     """Yield what the plug-ins of one route find wrong with it."""
+    yield from checks.options_fit(known.adapters[route.adapter], route.adapter_options, (*at, "adapter"))
     for key, variant in route.variants.items():
         yield from checks.adapter_fits(known.adapters[route.adapter], variant, (*at, "variants", key))
     use = block.comparator
     if use is not None and use.name in known.comparators:
-        yield from checks.comparator_fits(known.comparators[use.name], use.options, (*at, "comparator"))
+        yield from checks.options_fit(known.comparators[use.name], use.options, (*at, "comparator"))
     if block.rollout and block.rollout.policy in known.policies:
         policy = known.policies[block.rollout.policy]
         yield from checks.copies_fit(route, block.rollout.value(), policy, (*at, "mirror_safe"))
@@ -137,7 +138,7 @@ def _plugin_checks(block: RouteBlock, route: Route, known: Known, at: Location) 
 
 def _mirror_safe(block: RouteBlock, known: Known) -> bool:
     """Return the file's word, else the adapter's."""
-    return known.adapters[block.adapter].mirror_safe if block.mirror_safe is None else block.mirror_safe
+    return known.adapters[block.adapter.name].mirror_safe if block.mirror_safe is None else block.mirror_safe
 
 
 def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:

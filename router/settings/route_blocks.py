@@ -202,7 +202,10 @@ class RouteBlock(Block):
     """What clients address: a match, one adapter, and the variants behind it."""
 
     match: MatchBlock = Field(default_factory=MatchBlock)
-    adapter: str = Field(description="Prediction protocol: one of docs/adapters.md, or a plug-in's name.")
+    adapter: Plugin = Field(
+        description="Prediction protocol: a name of adapters.md or a plug-in's, or `{name: json, label: $.label}` with "
+        "options."
+    )
     affinity: list[Affinity] = Field(
         [], description="What keeps a user on one side, first present wins: header:NAME, cookie:NAME, query:NAME."
     )
@@ -229,7 +232,8 @@ class RouteBlock(Block):
         return Route(
             name=name,
             match=self.match.value(),
-            adapter=self.adapter,
+            adapter=self.adapter.name,
+            adapter_options=self.adapter.options,
             variants={key: variant.value(key, beside) for key, variant in self.variants.items()},
             stable=self.stable,
             affinity=tuple(self.affinity),

@@ -17,10 +17,10 @@ from router.core.observations import Comparison, Pair
 from router.core.traffic import Role
 from router.gateway import large_answers
 from router.gateway.comparing import Half, compare
-from router.gateway.comparing_wire import LENGTH, question, read_answer
+from router.gateway.comparing_wire import LENGTH, Use, question, read_answer
 from router.gateway.large_answers import WAITING, LargeAnswers
 from router.gateway.side import SMALL_BYTES, Answers, Side
-from router.plugins import load_comparators
+from router.plugins import load_adapters, load_comparators
 from tests.gateway.bench import COMPARE, Bench, Gateway, route_of, started, until
 from tests.gateway.processes import dial, worker
 from tests.gateway.upstreams import answering, chunked, ok
@@ -105,6 +105,22 @@ async def test_a_comparator_with_options_keeps_to_them_on_the_loop_and_in_the_pr
         assert (pid_of(gateway) is not None) is (padding > 10)
 
 
+async def test_an_adapter_with_options_keeps_to_them_on_the_loop_and_in_the_process(bench: Bench) -> None:
+    """Short answers and long ones are read by the same paths."""
+    paths = (("label", "$.answer.name"), ("score", "$.answer.sure"))
+    for padding in (10, SMALL_BYTES):
+        bodies = [b'{"answer":{"name":"%b","sure":0.5},"x":"%b"}' % (name, b"x" * padding) for name in (b"cat", b"dog")]
+        variants = [await bench.upstream(answering(ok(body))) for body in bodies]
+        route = route_of(variants[0], variants[1], adapter="json", adapter_options=paths)
+        gateway = await bench.gateway(route, states=[started(*SHADOW)], adapters=load_adapters())
+        client = await bench.client(gateway)
+        assert (await client.ask("POST", "/", b"x")).status == 200
+        (pair,) = await gateway.pairs(1, within_s=WITHIN_S)
+        assert (pair.stable.label, pair.candidate.label, pair.stable.score) == ("cat", "dog", 0.5)
+        assert pair.comparison.same is False
+        assert (pid_of(gateway) is not None) is (padding > 10)
+
+
 HALVES = {
     "labels": Half(200, [b"content-type: application/json"], [tensor(3_000)], ""),
     "other labels": Half(200, [], [tensor(3_000, 8)], ""),
@@ -121,7 +137,7 @@ async def test_ov9_the_process_says_what_the_loop_would_have_said() -> None:
     try:
         for stable in HALVES.values():
             for candidate in HALVES.values():
-                found = await process.ask(question("open_inference", "label", stable, candidate))
+                found = await process.ask(question(Use("open_inference"), Use("label"), stable, candidate))
                 assert read_answer(found) == compare(OpenInference(), Label(), stable, candidate)
     finally:
         await process.end()
@@ -312,7 +328,7 @@ async def test_ov9_only_so_many_pairs_wait(bench: Bench) -> None:
     half = HALVES["labels"]
     for _ in range(WAITING + 3):
         job = large_answers.Job(
-            OpenInference(), Label(), half, half, lambda found: told.append(found.comparison.reason)
+            Use("open_inference"), Use("label"), half, half, lambda found: told.append(found.comparison.reason)
         )
         large.put(job)
     assert told == ["size: waiting"] * 3
@@ -336,6 +352,6 @@ async def test_ov9_answers_beyond_the_settings_are_not_compared(bench: Bench) ->
 def test_ov9_a_question_holds_the_bodies_themselves() -> None:
     """Eight MiB are not copied to be asked about."""
     body = bytearray(b"x" * 100)
-    head, first = question("a", "c", Half(200, [b"x: \xe9"], [body], ""), HALVES["nothing"])
+    head, first = question(Use("a"), Use("c"), Half(200, [b"x: \xe9"], [body], ""), HALVES["nothing"])
     assert first is body
     assert LENGTH.unpack(head[: LENGTH.size])[0] == len(head) - LENGTH.size

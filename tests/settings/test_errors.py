@@ -279,6 +279,25 @@ def test_a_wrong_field_of_a_route_is_named_with_what_was_expected(
 
 
 @pytest.mark.parametrize(
+    ("adapter", "field", "expected"),
+    [
+        ("{name: jsn}", "adapter.name", "the name of an adapter; did you mean json?"),
+        ("json", "adapter.label", "a path to the label, such as $.label, or one to the `score`"),
+        ("{name: json, label: answer}", "adapter.label", "an RFC 9535 path such as $.label"),
+        ("{name: opaque, label: $.a}", "adapter.label", "nothing: this plug-in takes no options"),
+    ],
+)
+def test_wrong_options_of_an_adapter_are_named_at_start_up(
+    refused: Refused, adapter: str, field: str, expected: str
+) -> None:
+    """Not while requests pass, where nothing would be read and no pair judged."""
+    lines = f"routes: {{digits: {{adapter: {adapter}, variants: {{v1: {{url: 'http://a:1'}}}}, stable: v1}}}}"
+    (problem,) = refused(lines).problems
+    assert problem.field == f"routes.digits.{field}"
+    assert expected in problem.expected
+
+
+@pytest.mark.parametrize(
     ("variant", "field", "expected"),
     [
         ("{}", "", "either `url` or `urls`"),
