@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("run", "scripts/lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-chart.lock")
 SHELLS = [shell for shell in ("sh", "dash", "bash --posix", "busybox sh") if shutil.which(shell.split()[0]) is not None]
 
 # Stands where uv would: `uv venv` makes a venv whose programs only say how they were called.
@@ -64,7 +65,7 @@ def checkout(tmp_path: Path) -> Checkout:
     """Return a fresh checkout that nothing was set up in."""
     root = tmp_path / "check out"  # a blank in the path must not matter
     root.mkdir()
-    for name in ("run", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+    for name in ("run", "pyproject.toml", *LOCKS):
         shutil.copy(ROOT / name, root / name)
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -186,6 +187,36 @@ def test_tests_run_in_the_checkout(checkout: Checkout, arguments: tuple[str, ...
     checkout.run("test", *arguments, cwd=Path("/"))
 
     assert checkout.calls()[-1] == f"python in {checkout.root}: -m pytest {passed}"
+
+
+def test_the_tools_of_the_chart_are_set_up_apart_and_once(checkout: Checkout) -> None:
+    """They weigh more than all the rest: only who tests the chart, or everything, installs them."""
+    checkout.run("chart", "-k", "lint")
+    _, _, _, made, locked, tests = checkout.calls()
+    assert made == f"uv venv --quiet --python >=3.11 {checkout.root}/.venv-chart"
+    assert "--require-hashes" in locked
+    assert f"--python {checkout.root}/.venv-chart/bin/python" in locked
+    assert locked.endswith("/requirements-chart.lock")
+    assert tests == f"python in {checkout.root}: -m pytest tests/chart -m not soak -k lint"
+
+    checkout.run("test", "--all")
+    checkout.run("setup", "chart")
+    assert checkout.installs() == []
+
+
+def test_all_tests_run_without_the_tools_of_the_chart_where_they_cannot_be_had(checkout: Checkout) -> None:
+    """There are machines that Helm's SDK has no wheel for; a set-up that failed is tried again the next time."""
+    checkout.run("setup", "dev")
+    uv = checkout.programs / "uv"
+    uv.write_text(RECORDING_UV.replace("|| exit 0", "|| exit 7"), encoding="utf-8")
+
+    for _ in range(2):
+        checkout.calls()
+        done = checkout.run("test", "--all")
+        assert done.returncode == 0
+        assert "no chart tools" in done.stderr
+        assert checkout.installs() == ["requirements-chart.lock"]
+    assert checkout.run("chart").returncode != 0
 
 
 @pytest.mark.parametrize(("arguments", "passed"), [((), "-m soak"), (("CL7",), "-m soak -k CL7")])
