@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
 
 from router.settings import json_schema
 
+ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm" / "turnout"
 SCHEMA, README, VALUES = CHART / "values.schema.json", CHART / "README.md", CHART / "values.yaml"
 
@@ -30,8 +30,8 @@ SET_BY_THE_CHART = {
 INTRODUCTION = """\
 # Turnout's chart
 
-Made by `scripts/chart_documents.py` from values.yaml; do not edit it here. How to install it, and what an upgrade does and
-never does: [docs/kubernetes.md](../../docs/kubernetes.md).
+Made by `scripts/chart_documents.py` from values.yaml; do not edit it here. How to install it, and what an upgrade does
+and never does: [docs/kubernetes.md](../../docs/kubernetes.md).
 
 | value | default | meaning |
 |---|---|---|
