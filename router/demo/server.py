@@ -1,4 +1,4 @@
-"""A small prediction server: one of the demo's models, fitted on start and served over HTTP on 127.0.0.1.
+"""A small prediction server: one of the demo's models, fitted on start and served over HTTP, on loopback by default.
 
 `python -m router.demo.server --model v2 --port 0` prints one JSON line, `{"model", "url", "pid"}`, once it
 serves. With `--parent-fd` that line goes to the parent's end of a socket pair instead, and the server ends
@@ -22,7 +22,7 @@ import uvicorn
 from router.demo.models import MODELS, halves
 from router.demo.open_inference_app import OpenInferenceApp
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -39,7 +39,7 @@ class AnnouncingServer(uvicorn.Server):
         self._announce()
 
 
-def serve(model: str, *, name: str, port: int, parent_fd: int | None) -> None:
+def serve(model: str, *, name: str, host: str, port: int, parent_fd: int | None) -> None:
     """Fit `model` and serve it as `name`, version `model`, until SIGTERM, SIGINT or the end of the parent.
 
     Port 0 takes a free one. SIGTERM ends at once: requests that are being answered get at most one second.
@@ -48,7 +48,7 @@ def serve(model: str, *, name: str, port: int, parent_fd: int | None) -> None:
     if parent_fd is not None:
         end_with_parent(parent_fd)
     # Bound before the fit: a taken port is known at once, and waiting connections queue in the kernel.
-    with socket.create_server((HOST, port), reuse_port=False) as listener:
+    with socket.create_server((host, port), reuse_port=False) as listener:
         app = OpenInferenceApp(MODELS[model](halves()[0]), name=name, version=model)
         config = uvicorn.Config(
             app,
@@ -61,7 +61,7 @@ def serve(model: str, *, name: str, port: int, parent_fd: int | None) -> None:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        url = f"http://{host}:{listener.getsockname()[1]}"
         line = orjson.dumps({"model": model, "url": url, "pid": os.getpid()}) + b"\n"
         AnnouncingServer(config, lambda: announce(line, parent_fd)).run(sockets=[listener])
 
@@ -98,10 +98,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m router.demo.server", description="Serve one demo model.")
     parser.add_argument("--model", required=True, choices=sorted(MODELS))
     parser.add_argument("--name", default="digits", help="the model's name in the URL (default: digits)")
+    parser.add_argument("--host", default=LOOPBACK, help=f"address to listen on (default: {LOOPBACK})")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     parser.add_argument("--parent-fd", type=int, help="a socket shared with the parent: gets the ready line, ends us")
     asked = parser.parse_args(argv)
-    serve(asked.model, name=asked.name, port=asked.port, parent_fd=asked.parent_fd)
+    serve(asked.model, name=asked.name, host=asked.host, port=asked.port, parent_fd=asked.parent_fd)
 
 
 if __name__ == "__main__":

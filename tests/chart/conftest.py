@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from router.store.embedded import EmbeddedValkey
 from tests.chart.tools import VENV, Helm, need
 from tests.e2e.harness import Turnouts
 
@@ -24,3 +25,12 @@ async def turnouts(tmp_path: Path) -> AsyncIterator[Turnouts]:
     all_of_them = Turnouts(tmp_path)
     yield all_of_them
     await all_of_them.finish()
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A real server, which lives on while releases come and go."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("store"))
+    server.start()
+    yield server
+    server.stop()

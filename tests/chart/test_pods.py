@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,15 +92,6 @@ def installed(stable: ModelServer, candidate: ModelServer) -> Mapping[str, Any]:
     route = {**BASE["config"]["routes"]["digits"], "variants": variants}
     now = {"drain": {"delaySeconds": 0}}  # nobody stands before the gateway who would have to be told
     return {**BASE, "store": {"url": "redis://redis:6379"}, "config": {"routes": {"digits": route}}, "gateway": now}
-
-
-@pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A real server, which lives on while releases come and go."""
-    server = EmbeddedValkey(tmp_path_factory.mktemp("store"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +185,8 @@ def elsewhere(files: Iterable[str]) -> list[str]:
 async def test_what_is_written_is_written_into_the_mounted_folder(machine: Machine, tmp_path: Path) -> None:
     """The root is read-only in the cluster: whatever a pod opens or leaves lies in `state`, also once it has states."""
     async with ModelServer(1).running() as stable, ModelServer(2).running() as candidate:
-        async with machine.revision(installed(stable, candidate), tmp_path) as (gateway, control):
+        values = installed(stable, candidate)
+        async with machine.revision(values, tmp_path) as (gateway, control):
             before = files_in(tmp_path)
             machine.ask(control, "start", "digits", "--candidate", "v2", "--policy", "shadow")
             await until(lambda: files_in(tmp_path, "digits.state.json"))
