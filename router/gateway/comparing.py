@@ -47,6 +47,25 @@ class Reading(NamedTuple):
     score: float | None = None
 
 
+class _Raw(RawAnswer):
+    """A RawAnswer whose field lines become names and values once an adapter asks for them: most never do."""
+
+    __slots__ = ("_lines",)
+    _lines: Sequence[bytes]
+
+    def __init__(self, status: int, lines: Sequence[bytes], body: bytes) -> None:
+        put = object.__setattr__  # as a frozen dataclass does
+        put(self, "status", status)
+        put(self, "body", body)
+        put(self, "_lines", lines)
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Names in lower case and values."""
+        parts = [line.partition(b":") for line in self._lines]
+        return tuple([(name.decode("latin-1").lower(), value.strip().decode("latin-1")) for name, _, value in parts])
+
+
 class Compared(NamedTuple):
     """How two answers differ, and what each of them says.
 
@@ -82,14 +101,20 @@ def not_compared(comparator: str, reason: str) -> Compared:
 
 def compare(adapter: "ModelAdapter", comparator: "Comparator", stable: Half, candidate: Half) -> Compared:
     """Read both answers and compare them; a missing or unreadable one gives `same=None` and the reason."""
-    first, *why = _read(adapter, stable, Role.STABLE)
-    second, *why_not = _read(adapter, candidate, Role.CANDIDATE)
-    reason, said = why if why[0] else why_not
+    first, reason, said = _read(adapter, stable, Role.STABLE)
+    shown = _shown(first)
+    if stable == candidate:  # what a model that has not changed says; whether that is the same, the comparator decides
+        second, shown_too = first, shown
+    else:
+        second, why_not, said_too = _read(adapter, candidate, Role.CANDIDATE)
+        shown_too = _shown(second)
+        if not reason:
+            reason, said = why_not, said_too
     if reason or first is None or second is None:
         comparison = Comparison(comparator.name, same=None, reason=reason)
     else:
         comparison, said = _compare(comparator, first, second)
-    return Compared(comparison, _shown(first), _shown(second), said[:REASON_CHARS])
+    return Compared(comparison, shown, shown_too, said[:REASON_CHARS])
 
 
 def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> tuple[Comparison, str]:
@@ -111,12 +136,8 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     if half.status >= 300:  # an error body holds no prediction
         return Answer(half.status, len(body), digest, body=body), "", ""
-    fields: list[tuple[str, str]] = []
-    for line in half.fields:
-        name, _, value = line.partition(b":")
-        fields.append((name.decode("latin-1").lower(), value.strip().decode("latin-1")))
     try:
-        prediction = adapter.read_answer(RawAnswer(half.status, tuple(fields), body))
+        prediction = adapter.read_answer(_Raw(half.status, half.fields, body))
     except UnreadableError as error:
         return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}", str(error)
     except MemoryError:  # only the comparing process has such a limit
