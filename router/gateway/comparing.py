@@ -5,12 +5,11 @@ The event loop does it for short answers, a process of its own for long ones (`l
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.errors import UnreadableError
 from router.core.inference import Answer, Prediction, RawAnswer, kept_label
-from router.core.observations import Comparison
+from router.core.observations import ANSWERS, Comparison
 from router.core.traffic import Role
 
 if TYPE_CHECKING:
@@ -83,13 +82,13 @@ class Compared(NamedTuple):
         if not quoting or not self.said:
             return comparison
         reason = f"{comparison.reason}: {self.said}" if comparison.reason else self.said
-        return replace(comparison, reason=reason[:REASON_CHARS])
+        return _with_reason(comparison, reason[:REASON_CHARS])
 
 
 def half_of(side: "Side") -> Half:
     """Return what there is to compare of a closed half."""
     fields = side.answer.fields if side.answer is not None else ()
-    if not side.outcome.is_answer:
+    if side.outcome not in ANSWERS:
         return Half(side.status, fields, None, f"no answer of {side.role.value}: {side.outcome.value}")
     return Half(side.status, fields, side.body, side.missing)
 
@@ -125,7 +124,12 @@ def _compare(comparator: "Comparator", stable: Answer, candidate: Answer) -> tup
         return Comparison(comparator.name, same=None, reason=f"size: to compare the answers {_TOO_MUCH}"), ""
     except Exception as error:  # noqa: BLE001 - a plug-in's mistake costs its own comparison, not the worker's clock
         return Comparison(comparator.name, same=None, reason=f"comparator failed: {type(error).__name__}"), ""
-    return (replace(found, reason=""), found.reason) if found.reason else (found, "")
+    return (_with_reason(found, ""), found.reason) if found.reason else (found, "")
+
+
+def _with_reason(comparison: Comparison, reason: str) -> Comparison:
+    """Return it with another reason; `dataclasses.replace` takes three times as long."""
+    return Comparison(comparison.comparator, same=comparison.same, distance=comparison.distance, reason=reason)
 
 
 def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from router.core.errors import StoreUnavailableError
-from router.core.observations import Pair, PairSide, distance_bucket
+from router.core.observations import ANSWERS, distance_bucket
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
 from router.gateway.capture import Capture
@@ -22,8 +22,8 @@ from router.gateway.comparing_wire import Use
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.large_answers import Job, LargeAnswers
 from router.gateway.side import SMALL_BYTES, Answers
-from router.gateway.tally import PairEnd
-from router.store.pair_codec import encode_pairs
+from router.gateway.tally import HOW_ENDED, PairEnd
+from router.store.pair_codec import encode_rows, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from router.gateway.side import Side
     from router.gateway.table import LiveTable, Standing
     from router.gateway.tally import Arrivals, Tally
+    from router.store.pair_codec import Row, SideColumns
 
 TURN_S = 0.001
 """After how long no further pair is begun in one turn of the loop. One takes up to 0.9 ms (`SMALL_BYTES`), and the
@@ -87,7 +88,7 @@ class Recorder:
         self.answers = Answers(config.answer_bytes, config.answers_bytes)
         self.large = LargeAnswers(compare_command, now)
         self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
-        self._fresh: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+        self._fresh: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
         self._fresh_bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
         """Of their payloads."""
         self._outbox: deque[RecordBatch] = deque()
@@ -152,68 +153,62 @@ class Recorder:
             self._compare(exchange, live, copy, size)
             if self._now() > until:
                 break
-        for place, pairs in self._fresh.items():
-            if len(pairs) >= BATCH_PAIRS or (pairs and not raw):
+        for place, rows in self._fresh.items():
+            if len(rows) >= BATCH_PAIRS or (rows and not raw):
                 self._close_batch(place)
         if self._now() - self._counters_at >= COUNTERS_EVERY_S:
             self.batch_counters(table)
         return bool(raw)
 
     def _close_batch(self, place: tuple[str, str]) -> None:
-        pairs = self._fresh[place]
-        self._enqueue(*place, len(pairs), encode_pairs(pairs), {})
-        pairs.clear()
+        rows = self._fresh[place]
+        self._enqueue(*place, len(rows), encode_rows(*place, rows), {})
+        rows.clear()
         self._fresh_bytes[place] = 0
 
     def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
         route = exchange.standing.live
-        stable, candidate = [half_of(side) for side in _in_order(live, copy)]
-        if stable.body_bytes <= route.loop_bytes and candidate.body_bytes <= route.loop_bytes:
-            self._record(exchange, live, copy, size, compare(route.adapter, route.comparator, stable, candidate))
+        stable, candidate = (live, copy) if live.role is Role.STABLE else (copy, live)
+        done = partial(self._record, exchange, live.role, stable, candidate, size)
+        first, second = half_of(stable), half_of(candidate)
+        if _is_short(stable, route.loop_bytes) and _is_short(candidate, route.loop_bytes):
+            done(compare(route.adapter, route.comparator, first, second))
         else:
-            done = partial(self._record, exchange, live, copy, size)
             adapter = Use(route.adapter.name, route.route.adapter_options)
             comparator = Use(route.comparator.name, route.route.comparator_options)
-            self.large.put(Job(adapter, comparator, stable, candidate, done))
+            self.large.put(Job(adapter, comparator, first, second, done))
 
-    def _record(  # one argument for each part of a pair
-        self, exchange: "Exchange", live: "Side", copy: "Side", size: int, compared: "Compared"
+    def _record(  # noqa: PLR0913, PLR0917 - one argument for each part of a pair
+        self, exchange: "Exchange", served: Role, stable: "Side", candidate: "Side", size: int, compared: "Compared"
     ) -> None:
         self.queue_bytes -= size
-        stable, candidate = _in_order(live, copy)
         payload = self.capture.of(exchange.request_body, stable, candidate)
-        live.let_go("")
-        copy.let_go("")
+        stable.let_go("")
+        candidate.let_go("")
         standing = exchange.standing
-        comparison = compared.explained(quoting=self._pairs.predictions)
-        missing = next(
-            (f"{side.role.value}:{side.outcome.value}" for side in (stable, candidate) if not side.outcome.is_answer),
-            "",
-        )
-        cell = missing or "both"
+        keep = self._pairs.predictions
+        comparison = compared.explained(quoting=keep)
+        cell, failures = HOW_ENDED[stable.outcome, candidate.outcome]
         standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
         if standing.tally is not None:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
             far = comparison.distance
             distance = None if far is None or not math.isfinite(far) else str(distance_bucket(far))
-            failures = f"{stable.outcome.end}/{candidate.outcome.end}"
             exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
-        route = standing.live.route.name
-        place = route, standing.rollout_id
+        place = standing.live.route.name, standing.rollout_id
         self._fresh[place].append(
-            Pair(
-                pair_id=exchange.internal_id.decode(),
-                request_id=exchange.request_id.decode(),
-                route=route,
-                rollout=standing.rollout_id,
-                exposure=standing.exposure.id,
-                assigned_at_s=exchange.assigned_at_s,
-                served=live.role.value,
-                stable=_pair_side(stable, compared.stable, keep=self._pairs.predictions),
-                candidate=_pair_side(candidate, compared.candidate, keep=self._pairs.predictions),
-                comparison=comparison,
-                key_cell=exchange.key_cell,
-                payload=payload,
+            row_of(
+                exchange.internal_id.decode(),
+                exchange.request_id.decode(),
+                standing.exposure.id,
+                exchange.assigned_at_s,
+                served,
+                _columns(stable, compared.stable, keep=keep),
+                _columns(candidate, compared.candidate, keep=keep),
+                comparison,
+                (),
+                exchange.key_cell,
+                payload,
             )
         )
         if payload is not None:
@@ -329,9 +324,9 @@ class Recorder:
             await asyncio.sleep(0.01)
 
 
-def _in_order(live: "Side", copy: "Side") -> "tuple[Side, Side]":
-    """Return stable's half and the candidate's."""
-    return (live, copy) if live.role is Role.STABLE else (copy, live)
+def _is_short(side: "Side", loop_bytes: int) -> bool:
+    """Whether reading what is held of an answer is work for the event loop."""
+    return side.body_bytes <= loop_bytes or side.body is None
 
 
 def _held_bytes(side: "Side") -> int:
@@ -344,13 +339,13 @@ def _size(batch: RecordBatch) -> int:
     return len(batch.payload) + 100 * len(batch.counters) + 500
 
 
-def _pair_side(side: "Side", reading: "Reading", *, keep: bool) -> PairSide:
-    return PairSide(
-        outcome=side.outcome,
-        status=side.status if side.outcome.is_answer else 0,
-        latency_ms=round(side.latency_ms, 3),
-        body_bytes=side.body_bytes,
-        digest=reading.digest,
-        label=reading.label if keep else None,
-        score=reading.score if keep else None,
+def _columns(side: "Side", reading: "Reading", *, keep: bool) -> "SideColumns":
+    return (
+        side.outcome,
+        side.status if side.outcome in ANSWERS else 0,
+        round(side.latency_ms, 3),
+        side.body_bytes,
+        reading.digest,
+        reading.label if keep else None,
+        reading.score if keep else None,
     )

@@ -5,6 +5,7 @@ Counted in place on the request path, as plain integers; read by the recorder an
 
 from bisect import bisect_left
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from router.core.observations import (
@@ -12,6 +13,7 @@ from router.core.observations import (
     AGREEMENT,
     ALL,
     ANSWERS,
+    BOTH,
     CUT_AGES_S,
     CUTS,
     DISTANCE,
@@ -33,7 +35,7 @@ from router.core.observations import (
 from router.core.traffic import KEY_CELLS, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from router.core.levels import Levels
 
@@ -174,6 +176,17 @@ class PairEnd(NamedTuple):
     agreement: str
     failures: str
     distance: str | None
+
+
+HOW_ENDED: Mapping[tuple[Outcome, Outcome], tuple[str, str]] = {
+    (stable, candidate): (
+        f"stable:{stable}" if not stable.is_answer else f"candidate:{candidate}" if not candidate.is_answer else BOTH,
+        f"{stable.end}/{candidate.end}",
+    )
+    for stable in Outcome
+    for candidate in Outcome
+}
+"""`cell` and `failures` of a PairEnd by the outcomes of stable and candidate."""
 
 
 class _Cell(Protocol):
@@ -338,7 +351,7 @@ class Tally(Units):
             for units in (self, *self._keyed.values()):
                 units.close_second(now, self._total_s)
 
-    def counters(self, now: float) -> "Mapping[CounterKey, int]":
+    def counters(self, now: float) -> Mapping[CounterKey, int]:
         """Return every counter that is not zero, whole values."""
         found: dict[CounterKey, int] = {}
         for metric, variant, cell, number in self.cells(now, self._total_s):
