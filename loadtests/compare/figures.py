@@ -17,6 +17,8 @@ TURNOUT: Final = "turnout"
 DIRECT: Final = "direct"
 PLAIN, CANARY, MIRROR = "plain", "canary", "mirror"
 PARTS = ("gateway", "control", "store")
+USUAL = (100, 64)
+"""Body bytes and connections of design.md section 9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,14 @@ class Workload:
     body_bytes: int
     connections: int
     open_loop: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.mode}, {self.body_bytes} B, {self.connections} connections"
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is the workload of design.md section 9, which the budgets are about."""
+        return (self.body_bytes, self.connections) == USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +88,11 @@ class Budget:
 
 
 class Rounds:
-    """All cells of a run, to look up."""
+    """All cells of a run with the usual workload, to look up."""
 
-    def __init__(self, cells: Sequence[Cell], body_bytes: int = 100, connections: int = 64) -> None:
+    def __init__(self, cells: Sequence[Cell]) -> None:
         self._cells = {
-            (cell.system, cell.mode, cell.round): cell
-            for cell in cells
-            if (cell.body_bytes, cell.connections) == (body_bytes, connections)
+            (cell.system, cell.mode, cell.round): cell for cell in cells if (cell.body_bytes, cell.connections) == USUAL
         }
         self.systems = tuple(dict.fromkeys(system for system, _, _ in self._cells))
         self.numbers = sorted({number for _, _, number in self._cells})

@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from loadtests.compare.figures import PARTS, Cell, Workload
 from loadtests.compare.open_loop import Latencies, Order
@@ -13,26 +14,11 @@ from loadtests.compare.systems.system import Live
 from loadtests.processes import LOAD_CORE, PATH, cpu_s, peak_rss_mib, reset_peak_rss
 
 POST = "loadtests/post.lua"
+WARM_S = 1
+SETTLE_S = 0.1
+"""How long after the load CPU still counts: copies that are under way, and the recorder's next write, belong to it."""
 LATE_MS = 5.0
 """An open loop that was itself later than this at its p99 says more about its core than about the gateway."""
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """How many rounds, and in each the seconds of warming up, of the closed loop, and of the open one."""
-
-    rounds: int
-    warm: int = 1
-    closed: int = 5
-    open: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to measure, and what the open loop asks: `rate_s` a second, or half of what a slower system can do."""
-
-    times: Times
-    rate_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +61,45 @@ def open_loop(order: Order) -> Latencies:
     return Latencies(**json.loads(done.stdout))
 
 
-def measure(system: str, live: Live, work: Workload, number: int, pace: Pace) -> Cell:
-    """Return one cell, of round `number`."""
-    times = pace.times
-    closed_loop(live.port, work, times.warm)  # connections open, code compiled, pages touched
-    pids = [pid for part in live.parts.values() for pid in part]
-    reset_peak_rss(pids)
+def warm_up(live: Live, work: Workload) -> None:
+    """Open connections, let code compile and pages be touched."""
+    closed_loop(live.port, work, WARM_S)
+
+
+def closed_cell(system: str, live: Live, work: Workload, number: int, seconds: int) -> Cell:
+    """Return one cell, of round `number`, without latencies."""
+    reset_peak_rss([pid for part in live.parts.values() for pid in part])
     missing = live.pairs_missing() if live.pairs_missing else 0
     before = _spent(live)
-    closed = closed_loop(live.port, work, times.closed)
+    closed = closed_loop(live.port, work, seconds)
+    time.sleep(SETTLE_S)
     spent = {part: s - before[part] for part, s in _spent(live).items()}
-    latencies = None
-    rate_s = min(pace.rate_s, closed.requests_s / 2)
-    if work.open_loop and rate_s:
-        latencies = open_loop(Order(live.port, rate_s, times.open))
-        if latencies.late_p99_ms > LATE_MS:
-            print(f"note: the open loop on {system} was {latencies.late_p99_ms:.1f} ms late itself", file=sys.stderr)
     return Cell(
         system=system, mode=work.mode, body_bytes=work.body_bytes, connections=work.connections, round=number,
         requests_s=closed.requests_s,
         cpu_us={part: _per_request_us(spent.get(part), closed.requests) for part in PARTS},
-        p50_ms=round(latencies.p50_ms, 3) if latencies else None,
-        p99_ms=round(latencies.p99_ms, 3) if latencies else None,
-        errors=max(closed.errors, not closed.requests) + (latencies.errors if latencies else 0),
+        p50_ms=None, p99_ms=None,
+        errors=max(closed.errors, not closed.requests),
         pairs_missing=live.pairs_missing() - missing if live.pairs_missing else None,
-        p999_ms=round(latencies.p999_ms, 3) if latencies else None,
-        rate_s=round(rate_s, 1) if latencies else None,
+        p999_ms=None, rate_s=None,
         peak_rss_mib=round(peak_rss_mib(live.parts["gateway"]), 1) if live.parts else None,
+    )  # fmt: skip
+
+
+def latencies_of(system: str, live: Live, rate_s: float, seconds: int) -> Latencies:
+    """Return what the open loop found; say so when it was late itself."""
+    found = open_loop(Order(live.port, rate_s, seconds))
+    if found.late_p99_ms > LATE_MS:
+        print(f"note: the open loop on {system} was {found.late_p99_ms:.1f} ms late itself", file=sys.stderr)
+    return found
+
+
+def with_latencies(cell: Cell, found: Latencies, rate_s: float) -> Cell:
+    """Return the cell with what the open loop found in the same round; its errors count too."""
+    return replace(
+        cell,
+        p50_ms=round(found.p50_ms, 3), p99_ms=round(found.p99_ms, 3), p999_ms=round(found.p999_ms, 3),
+        rate_s=round(rate_s, 1), errors=cell.errors + found.errors,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, TURNOUT, Cell, Ratio, medians
+from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, TURNOUT, USUAL, Cell, Ratio, medians
 
 COLUMNS = (
     "system", "mode", "body", "connections", "requests/s", "CPU us: gateway", "control", "store", "p50 ms", "p99",
@@ -95,7 +95,7 @@ def draw(report: Report, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "turnout"  # the same figures give the same file
-    cells = [one for one in medians(report.cells) if (one.body_bytes, one.connections) == (100, 64)]
+    cells = [one for one in medians(report.cells) if (one.body_bytes, one.connections) == USUAL]
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), sharey=True, layout="constrained")
     systems = [one for one in dict.fromkeys(cell.system for cell in cells) if one != DIRECT][::-1]
     for axis, (mode, title) in zip(axes, TITLES.items(), strict=True):

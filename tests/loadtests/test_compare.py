@@ -69,19 +69,30 @@ def test_a_wheel_that_cannot_be_installed_says_why_and_leaves_nothing(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_a_tiny_comparison_measures_turnout_and_a_peer(tmp_path: Path) -> None:
-    """One round of one second, plain and mirror: every figure is there, no request failed."""
+    """Two rounds of one second, plain and mirror: every figure is there, no request failed."""
     file = tmp_path / "found.json"
-    command = [sys.executable, "-m", "loadtests.compare", "--quick", "--systems", "nginx", "--modes", "mirror"]
+    command = [sys.executable, "-m", "loadtests.compare", "--quick", "--systems", "nginx", "--modes", "plain,mirror"]
     done = subprocess.run(
-        [*command, "--rounds", "1", "--seconds", "1", "--json", str(file)],
+        [*command, "--rounds", "2", "--latency-rounds", "1", "--json", str(file)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr  # 1: a must is missed, which one busy second may say
     found = json.loads(file.read_text())
-    assert [cell["system"] for cell in found["cells"]] == ["turnout", "nginx"]
+    turns = [(cell["system"], cell["mode"], cell["round"]) for cell in found["cells"]]
+    first = [("direct", "plain", 1), ("turnout", "plain", 1), ("nginx", "plain", 1)]
+    second = [("turnout", "plain", 2), ("nginx", "plain", 2), ("direct", "plain", 2)]
+    assert turns[:6] == [*first, *second]
+    assert turns[6:] == [
+        ("turnout", "mirror", 1),
+        ("nginx", "mirror", 1),
+        ("nginx", "mirror", 2),
+        ("turnout", "mirror", 2),
+    ]
     assert all(cell["requests_s"] > 0 and cell["errors"] == 0 for cell in found["cells"])
-    ours = found["cells"][0]
-    assert all(ours["cpu_us"][part] is not None for part in ("gateway", "control", "store"))
-    assert ours["p50_ms"] <= ours["p99_ms"] <= ours["p999_ms"]
-    assert ours["pairs_missing"] is not None
+    plain, mirror = found["cells"][1], found["cells"][6]
+    assert all(mirror["cpu_us"][part] is not None for part in ("gateway", "control", "store"))
+    assert plain["p50_ms"] <= plain["p99_ms"] <= plain["p999_ms"]
+    assert found["cells"][3]["p50_ms"] is None  # one round of latencies
+    assert mirror["pairs_missing"] is not None
     assert {ratio["peer"] for ratio in found["ratios"]} == {"nginx"}
+    assert all(ratio["low95"] <= ratio["median"] <= ratio["high95"] for ratio in found["ratios"] if ratio["low95"])

@@ -14,6 +14,18 @@ def test_cpu_is_user_and_system_time_whatever_the_name_of_the_process(tmp_path: 
     assert cpu_s([7], tmp_path) == 300 / TICKS_PER_S
 
 
+def test_nanoseconds_of_all_threads_count_unless_threads_have_ended(tmp_path: Path) -> None:
+    """A server that took 4 us for each of 1,000 requests took 4 ms: no tick. Ended threads are in the ticks alone."""
+    for thread, spent in (("7", "3000000 5 2"), ("8", "1000000 5 2")):
+        (tmp_path / "7" / "task" / thread).mkdir(parents=True)
+        (tmp_path / "7" / "task" / thread / "schedstat").write_text(spent)
+    stat = tmp_path / "7" / "stat"
+    stat.write_text("7 (a) S 1 7 7 0 -1 4194304 100 0 0 0 0 0 9 9 20 0 1 0\n")
+    assert cpu_s([7], tmp_path) == 0.004
+    stat.write_text("7 (a) S 1 7 7 0 -1 4194304 100 0 0 0 30 20 9 9 20 0 1 0\n")
+    assert cpu_s([7], tmp_path) == 50 / TICKS_PER_S
+
+
 def test_a_process_that_is_gone_counts_nothing(tmp_path: Path) -> None:
     """It may end between two looks."""
     assert (cpu_s([7], tmp_path), peak_rss_mib([7], tmp_path)) == (0.0, 0.0)
