@@ -17,7 +17,7 @@ from typing import cast
 from loadtests.processes import PATH
 
 GRACE_S = 2.0
-"""How long after the last start an answer may come; what has none by then failed."""
+"""How long after the last start an answer may come, unless the order says so; what has none by then failed."""
 
 BODY_100 = '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[5.1,3.5,1.4,0.2]}],"id":"0123456789"}'
 
@@ -30,6 +30,7 @@ class Order:
     rate_s: float
     seconds: float
     connections: int = 64
+    grace_s: float = GRACE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,14 @@ class OpenLoop:
         self._ended = asyncio.Event()
 
     async def run(self) -> Latencies:
-        """Return when every request was answered, failed, or GRACE_S have passed since the last start."""
+        """Return when every request was answered, failed, or `grace_s` have passed since the last start."""
         loop = asyncio.get_running_loop()
         for _ in range(self.order.connections):
             await self.open_line()
         self._began_s = loop.time() + 0.05
         loop.call_at(self._began_s, self._send_due)
         try:
-            async with asyncio.timeout(0.05 + self.order.seconds + GRACE_S):
+            async with asyncio.timeout(0.05 + self.order.seconds + self.order.grace_s):
                 await self._ended.wait()
         except TimeoutError:
             self._count_unanswered(loop.time())

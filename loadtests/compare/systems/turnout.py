@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +25,17 @@ _IN_FORCE = {
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _PARTS = ((b"valkey-server", "store"), (b"router.app\0control", "control"))
 SETTLED_S = 10.0
+PROGRAM = (sys.executable, "-m", "router")
 
 
 class Turnout:
-    """This checkout."""
+    """This checkout, started by `program`."""
 
     name = TURNOUT
     modes = ALL_MODES
+
+    def __init__(self, program: Sequence[str] = PROGRAM) -> None:
+        self._program = program
 
     def version(self) -> str:
         """Return the installed version."""
@@ -51,7 +55,7 @@ class Turnout:
         listeners = {"gateway": {"port": place.port}, "admin": {"port": admin}, "ops": {"port": ops}}
         file = place.folder / "turnout.yaml"
         file.write_text(json.dumps({**listeners, "log": {"level": "warning"}, "routes": {"m": route}}))
-        command = [sys.executable, "-m", "router", "serve", "--config", str(file)]
+        command = [*self._program, "serve", "--config", str(file)]
         with running(command, GATEWAY_CORE, place.folder) as process:
             wait_for_answer(place.port)
             wait_until_in_force(place, ops)
