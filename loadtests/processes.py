@@ -61,14 +61,19 @@ def _ticks(stat: Path) -> int:
 
 def peak_rss_mib(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
     """Most resident memory of these processes together since `reset_peak_rss`; one that is gone counts 0."""
-    return sum(_peak_kib(proc / str(pid) / "status") for pid in pids) / 1024
+    return sum(_kib(proc / str(pid) / "status", "VmHWM:") for pid in pids) / 1024
 
 
-def _peak_kib(status: Path) -> int:
+def _kib(status: Path, field: str) -> int:
     try:
-        return int(status.read_text().partition("VmHWM:")[2].split()[0])
+        return int(status.read_text().partition(field)[2].split()[0])
     except (OSError, IndexError):
         return 0
+
+
+def rss_mib(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
+    """Resident memory of these processes together; one that is gone counts 0."""
+    return sum(_kib(proc / str(pid) / "status", "VmRSS:") for pid in pids) / 1024
 
 
 def reset_peak_rss(pids: Iterable[int]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from loadtests.compare import growth
 from loadtests.compare.figures import CANARY, MIRROR, PLAIN, USUAL, Workload, ratios
 from loadtests.compare.measure import wrk_command
 from loadtests.compare.peers import MissingError
@@ -39,6 +40,8 @@ MORE = (
 QUICK = ("nginx", "envoy")
 FULL_TIMES, QUICK_TIMES = Times(20, 2, 5, 3), Times(8, 1, 5, 2)
 """Chosen: all of it in 35 minutes, and in 4."""
+FULL_GROWTH, QUICK_GROWTH = Times(7, 2, 0, 0), Times(2, 1, 0, 0)
+"""Chosen: 12 minutes, and 4."""
 
 
 def main() -> int:
@@ -56,6 +59,8 @@ def main() -> int:
     versions, absent = versions_of([Turnout(), *peers])
     present: list[Turnout | System] = [Turnout(), *(peer for peer in peers if peer.name in versions)]
     works = [work for work in workloads(full=not options.quick) if work.mode in options.modes.split(",")]
+    if options.growth:
+        return growth_of_turnout(versions, options)
     with upstreams() as models:
         machine = machine_of({**versions, "upstreams": models.fast_are}, options)
         commands = {"wrk": " ".join(wrk_command(0, works[0], options.times.seconds))}
@@ -69,6 +74,21 @@ def main() -> int:
     return int(not report.passed)
 
 
+def growth_of_turnout(versions: Mapping[str, str], options: argparse.Namespace) -> int:
+    """Print how Turnout's cost grows; exit code 1 when something grows too much or a request failed."""
+    with upstreams() as models:
+        machine = machine_of({"turnout": versions["turnout"], "upstreams": models.fast_are}, options)
+        found = growth.measure_growth(
+            models, options.times.rounds, options.times.seconds, machine, options.only.split(",")
+        )
+    print(growth.as_markdown(found))
+    if options.json:
+        options.json.write_text(growth.as_json(found))
+    if options.picture:
+        growth.draw(found, options.picture)
+    return int(bool(found.too_much) or any(point.errors for point in found.points))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="nginx and Envoy, design.md's workload; 4 minutes")
@@ -77,14 +97,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--latency-rounds", type=int, help="turns of the open loop on each system; default 5")
     parser.add_argument("--systems", help=f"peers beside Turnout: {','.join(one.name for one in PEERS)}")
     parser.add_argument("--modes", default=",".join(MODES), help="default: all of %(default)s")
+    parser.add_argument("--growth", action="store_true", help="instead: how Turnout's own cost grows, and with what")
+    parser.add_argument("--only", default=",".join(growth.GROUPS), help="of --growth; default: all of %(default)s")
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
     parser.add_argument("--picture", type=Path, help="draw CPU per request into this file (.svg)")
     options = parser.parse_args()
     usual = QUICK_TIMES if options.quick else FULL_TIMES
+    if options.growth:
+        usual = QUICK_GROWTH if options.quick else FULL_GROWTH
     rounds, seconds = options.rounds or usual.rounds, options.seconds or usual.seconds
     open_rounds = min(rounds, usual.open_rounds if options.latency_rounds is None else options.latency_rounds)
     options.times = Times(rounds, seconds, open_rounds, usual.open_seconds)
-    for option, known in (("systems", {one.name for one in PEERS}), ("modes", set(MODES))):
+    systems = {one.name for one in PEERS}
+    for option, known in (("systems", systems), ("modes", set(MODES)), ("only", set(growth.GROUPS))):
         if unknown := set((getattr(options, option) or "").split(",")) - known - {""}:
             parser.error(f"--{option}: {', '.join(sorted(unknown))} is none of {', '.join(sorted(known))}")
     return options

@@ -23,12 +23,16 @@ USUAL = (100, 64)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What clients ask for: requests of `body_bytes` over `connections`; `open_loop` if also at a fixed rate."""
+    """What clients ask for: requests of `body_bytes` over `connections`; `open_loop` if also at a fixed rate.
+
+    `more_headers` are header fields beside the three that each request has.
+    """
 
     mode: str
     body_bytes: int
     connections: int
     open_loop: bool = False
+    more_headers: int = 0
 
     def __str__(self) -> str:
         return f"{self.mode}, {self.body_bytes} B, {self.connections} connections"
@@ -61,6 +65,15 @@ class Cell:
     p999_ms: float | None
     rate_s: float | None
     peak_rss_mib: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One thing and what it costs, such as 4.2 `us` of CPU."""
+
+    what: str
+    value: float
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class Closed:
 def wrk_command(port: int, work: Workload, seconds: int) -> list[str]:
     """Return the command line of a closed loop: one thread, its connections all busy."""
     options = [f"-c{work.connections}", f"-d{seconds}s", "--timeout", "20s", "-s", POST]
-    wrk = ["taskset", "-c", LOAD_CORE, "env", f"BODY_BYTES={work.body_bytes}", "wrk", "-t1"]
+    wrk = ["taskset", "-c", LOAD_CORE, "env", f"BODY_BYTES={work.body_bytes}"]
+    wrk += [*([f"HEADERS={work.more_headers}"] if work.more_headers else []), "wrk", "-t1"]
     return [*wrk, *options, f"http://127.0.0.1:{port}{PATH}"]
 
 

@@ -56,7 +56,7 @@ class OpenLoop:
     def __init__(self, order: Order) -> None:
         self.order = order
         self.total = round(order.rate_s * order.seconds)
-        self.message = _message()
+        self.message = message()
         self.free: deque[_Line] = deque()
         self.latencies_s: list[float] = []
         self.late_s: list[float] = []
@@ -190,7 +190,8 @@ def _length(head: bytes) -> int:
     return int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
 
 
-def _message() -> bytes:
+def message() -> bytes:
+    """Return the request of design.md section 9."""
     head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(BODY_100)}\r\n\r\n{BODY_100}".encode()
 

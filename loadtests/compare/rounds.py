@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from loadtests.compare.figures import DIRECT, PLAIN, TURNOUT, Cell, Workload
 from loadtests.compare.measure import closed_cell, latencies_of, warm_up, with_latencies
@@ -27,6 +28,7 @@ HALF = 0.5
 """The open loop's rate as a share of what Turnout does in a closed loop in the same mode, or a slower system itself."""
 
 Key = tuple[str, Workload, int]
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _requests_s(cells: Mapping[Key, Cell], name: str, work: Workload) -> float:
     return statistics.median(cell.requests_s for (of, asked, _), cell in cells.items() if (of, asked) == (name, work))
 
 
-def rotated(names: list[str], number: int) -> list[str]:
+def rotated(names: list[Name], number: int) -> list[Name]:
     """Return the names, beginning with another one in each round."""
     turn = (number - 1) % len(names)
     return [*names[turn:], *names[:turn]]

@@ -7,8 +7,8 @@ import pytest
 
 from loadtests.compare.figures import MIRROR, PLAIN
 from loadtests.guard import CHEAPER, DEARER, RECORDED, costs, judged
+from loadtests.planted_turnout import planted
 
-SLOW = (sys.executable, "-m", "tests.loadtests.slow_turnout")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads CPU from /proc, pins by taskset")
 USUAL = {PLAIN: 1.0, MIRROR: 2.0}
 
@@ -28,7 +28,7 @@ def test_a_request_costs_what_was_recorded(figure: Callable[[str], None]) -> Non
 @pytest.mark.alone
 def test_a_gateway_with_needless_work_is_found_out(figure: Callable[[str], None]) -> None:
     """The same measurement, the same record, and a gateway that takes about half as much again."""
-    found = costs((PLAIN,), SLOW)
+    found = costs((PLAIN,), planted("needless_work"))
     figure(f"plain with needless work {found[PLAIN]:.2f} x the reference, recorded {RECORDED[PLAIN]}")
     (complaint,) = judged(found)
     assert "it has become dearer" in complaint

@@ -5,8 +5,9 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.compare.figures import CANARY, MIRROR, TURNOUT
@@ -14,18 +15,31 @@ from loadtests.compare.systems.system import ALL_MODES, Live, Place
 from loadtests.processes import GATEWAY_CORE, START_S, Parts, descendants, free_ports, running, wait_for_answer
 from router import version
 
-_ROLLOUTS = {
-    CANARY: {"candidate": "v2", "policy": "canary", "steps": [{"weight": "10%", "bake": "1h"}]},
-    MIRROR: {"candidate": "v2", "policy": "shadow"},
-}
-_IN_FORCE = {
-    CANARY: re.compile(r"^turnout_weight_ratio\{.*\} 0\.1$", re.MULTILINE),
-    MIRROR: re.compile(r"^turnout_mirror_ratio\{.*\} 1\.0$", re.MULTILINE),
-}
+_IN_FORCE = {CANARY: ("turnout_weight_ratio", "10%"), MIRROR: ("turnout_mirror_ratio", "")}
+"""The metric that shows which share a worker routes by, and which that is to be."""
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _PARTS = ((b"valkey-server", "store"), (b"router.app\0control", "control"))
 SETTLED_S = 10.0
 PROGRAM = (sys.executable, "-m", "router")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is not the usual: more Routes beside the one that is asked, more workers, their cores, a mirror's share.
+
+    `backends` are the ports of stable, if it has several. `store` is the URL of a store of somebody else's.
+    """
+
+    routes: int = 1
+    backends: tuple[int, ...] = ()
+    workers: int = 1
+    cores: str = GATEWAY_CORE
+    mirror: str = "100%"
+    store: str | None = None
+    gates: tuple[Mapping[str, object], ...] = ()
+
+
+USUAL_SHAPE = Shape()
 
 
 class Turnout:
@@ -34,8 +48,9 @@ class Turnout:
     name = TURNOUT
     modes = ALL_MODES
 
-    def __init__(self, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(self, program: Sequence[str] = PROGRAM, shape: Shape = USUAL_SHAPE) -> None:
         self._program = program
+        self._shape = shape
 
     def version(self) -> str:
         """Return the installed version."""
@@ -45,35 +60,54 @@ class Turnout:
     def live(self, place: Place) -> Iterator[Live]:
         """Run it; its rollout is in force when this is entered."""
         admin, ops = free_ports(2)
-        variants = {name: {"url": f"http://127.0.0.1:{port}"} for name, port in _ports(place).items()}
-        route: dict[str, object] = {
-            "match": {"path_prefix": "/v2/models/m"},
-            "adapter": "open_inference",
-            "variants": variants,
-        }
-        route |= {"stable": "v1", **({"rollout": _ROLLOUTS[place.mode]} if place.mode in _ROLLOUTS else {})}
-        listeners = {"gateway": {"port": place.port}, "admin": {"port": admin}, "ops": {"port": ops}}
         file = place.folder / "turnout.yaml"
-        file.write_text(json.dumps({**listeners, "log": {"level": "warning"}, "routes": {"m": route}}))
+        file.write_text(json.dumps(self._config(place, admin, ops)))
         command = [*self._program, "serve", "--config", str(file)]
-        with running(command, GATEWAY_CORE, place.folder) as process:
+        with running(command, self._shape.cores, place.folder) as process:
             wait_for_answer(place.port)
-            wait_until_in_force(place, ops)
+            wait_until_in_force(place, ops, self._shape.mirror)
             missing = (lambda: _missing(ops)) if place.mode == MIRROR else None
             yield Live(place.port, parts_of(process.pid), tuple(command), missing)
 
+    def _config(self, place: Place, admin: int, ops: int) -> dict[str, object]:
+        shape = self._shape
+        stable = shape.backends or (place.stable,)
+        variants = {"v1": _variant(*stable), "v2": _variant(place.candidate)}
+        plain = {"adapter": "open_inference", "variants": variants, "stable": "v1"}
+        rollout = {"rollout": self._rollout(place.mode)} if place.mode in _IN_FORCE else {}
+        routes = {"m": {"match": {"path_prefix": "/v2/models/m"}, **plain, **rollout}}
+        for number in range(1, shape.routes):
+            routes[f"m{number}"] = {"match": {"path_prefix": f"/v2/models/m{number}"}, **plain}
+        listeners = {"gateway": {"port": place.port, "workers": shape.workers}, "admin": {"port": admin}}
+        store = {"store": {"url": shape.store}} if shape.store else {}
+        return {**listeners, "ops": {"port": ops}, "log": {"level": "warning"}, "routes": routes, **store}
 
-def _ports(place: Place) -> dict[str, int]:
-    return {"v1": place.stable, "v2": place.candidate}
+    def _rollout(self, mode: str) -> dict[str, object]:
+        gates = {"gates": list(self._shape.gates)} if self._shape.gates else {}
+        if mode == CANARY:
+            mirror = {"mirror": "10%"} if gates else {}  # some gates are about pairs
+            return {
+                "candidate": "v2",
+                "policy": "canary",
+                "steps": [{"weight": "10%", **mirror, "bake": "1h"}],
+                **gates,
+            }
+        steps = [{"mirror": self._shape.mirror, "min_pairs": 500}]
+        return {"candidate": "v2", "policy": "shadow", "steps": steps, **gates}
 
 
-def wait_until_in_force(place: Place, ops_port: int) -> None:
+def _variant(*ports: int) -> dict[str, object]:
+    return {"urls": [f"http://127.0.0.1:{port}" for port in ports]}
+
+
+def wait_until_in_force(place: Place, ops_port: int, mirror: str = "100%") -> None:
     """Return when all has started and the worker routes by the rollout; RuntimeError after START_S."""
     deadline = time.monotonic() + START_S
-    wanted = _IN_FORCE.get(place.mode)
+    name, share = _IN_FORCE.get(place.mode, ("", ""))
+    wanted = float((share or mirror).rstrip("%")) / 100
     while time.monotonic() < deadline:
         ready = "ready" in (place.folder / "out").read_text().splitlines()
-        if ready and (wanted is None or wanted.search(_scrape(ops_port))):
+        if ready and (not name or _sum(_scrape(ops_port), name) == wanted):
             return
         time.sleep(0.1)
     raise RuntimeError(f"the rollout was not in force within {START_S:.0f} s")
