@@ -190,6 +190,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
     from router.core.config import LogConfig
     from router.gateway.channel import Channel, Ready
     from router.gateway.descriptors import raise_descriptor_limit
+    from router.gateway.garbage import keep_for_good
     from router.gateway.worker import Worker
     from router.plugins import load_adapters, load_comparators
     from router.store.redis import RedisStore
@@ -200,6 +201,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
         logs.configure(LogConfig(), process="gateway")  # loads all there is to load before the settings come
         logs.write_uncaught()
         adapters, comparators = load_adapters(), load_comparators()
+        keep_for_good()
         settings = await _settings(channel)
         raise_descriptor_limit(settings.config.gateway.limits.connections)
         logs.configure(settings.config.log, process=f"gateway-{settings.slot}")
