@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import os
 import platform
+import socket
 import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING
@@ -34,7 +35,6 @@ from router.telemetry import logs
 from router.telemetry.metrics import METRICS, Histogram, HistogramValue
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from router.core.config import TurnoutConfig
@@ -57,6 +57,9 @@ CANCEL_S = 1.0
 
 START_STORE_S = 0.5
 """How long a start waits for the store before it goes by the states on disk. Chosen: start budget 1.5 s."""
+
+UNSENT_BYTES = 2**16
+"""How much of an answer the kernel takes beyond what its client has room for. Chosen; its own bound is 4 MiB."""
 
 
 class Worker:
@@ -147,6 +150,7 @@ class Worker:
                 known = list(self._config.routes[name].variants)
                 raise ConfigError(f"routes.{name}.variants", known, f"also {missing}, which has traffic now")
         self.waking = Waking(self.now, self._follower.refresh, self._spawn)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # each connection inherits it
         self._server = await loop.create_server(self._protocol(), sock=listener, backlog=4096)
         if self._most_connections < self.limits.connections:
             self._log.info(
