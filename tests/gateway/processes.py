@@ -64,7 +64,11 @@ class Process(Running):
 
 @asynccontextmanager
 async def worker(
-    stable: Upstream | int, candidate: int | None = None, *, in_the_end_free: bool = True, **more: int | str
+    stable: Upstream | int,
+    candidate: int | None = None,
+    *,
+    in_the_end_free: bool = True,
+    **more: int | str | dict[str, float],
 ) -> AsyncIterator[Process]:
     """Run a worker process in front of stable and a candidate's port; `more` are options of worker_process.py.
 

@@ -1,10 +1,11 @@
 """A model server with few slots, in a process of its own: `python -m tests.gateway.slots_server SLOTS SERVICE_MS`.
 
 Each request takes one slot for so long; more wait for one without bound, as in a model server. The answer has 2 bytes,
-to `/slow` 200 KiB. It prints its port.
+to `/slow` 512 KiB, of which the kernel takes little. It prints its port.
 """
 
 import asyncio
+import socket
 import sys
 from typing import cast
 
@@ -12,7 +13,8 @@ import httptools
 import uvloop
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 204800\r\n\r\n" + b"x" * 204_800
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 524288\r\n\r\n" + b"x" * 2**19
+SEND_BYTES = 2**17
 
 
 async def main(slots: int, service_s: float) -> None:
@@ -42,7 +44,9 @@ async def main(slots: int, service_s: float) -> None:
             if not self.transport.is_closing():
                 self.transport.write(self.answer)
 
-    server = await asyncio.get_running_loop().create_server(Line, "127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+    server = await asyncio.get_running_loop().create_server(Line, sock=listener, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how it speaks
     await server.serve_forever()
 
