@@ -11,9 +11,10 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtests.compare import growth
+from loadtests.compare import growth, pages
 from loadtests.compare.figures import CANARY, MIRROR, PLAIN, USUAL, Workload, ratios
 from loadtests.compare.measure import wrk_command
 from loadtests.compare.peers import MissingError
@@ -71,6 +72,8 @@ def main() -> int:
         options.json.write_text(as_json(report))
     if options.picture:
         draw(report, options.picture)
+    if options.markdown:
+        pages.keep_comparison(report)
     return int(not report.passed)
 
 
@@ -86,6 +89,8 @@ def growth_of_turnout(versions: Mapping[str, str], options: argparse.Namespace) 
         options.json.write_text(growth.as_json(found))
     if options.picture:
         growth.draw(found, options.picture)
+    if options.markdown:
+        pages.keep_growth(found)
     return int(bool(found.too_much) or any(point.errors for point in found.points))
 
 
@@ -101,6 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(growth.GROUPS), help="of --growth; default: all of %(default)s")
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
     parser.add_argument("--picture", type=Path, help="draw CPU per request into this file (.svg)")
+    parser.add_argument("--markdown", action="store_true", help="write the figures into docs/performance.md and README")
     options = parser.parse_args()
     usual = QUICK_TIMES if options.quick else FULL_TIMES
     if options.growth:
@@ -112,6 +118,10 @@ def _options() -> argparse.Namespace:
     for option, known in (("systems", systems), ("modes", set(MODES)), ("only", set(growth.GROUPS))):
         if unknown := set((getattr(options, option) or "").split(",")) - known - {""}:
             parser.error(f"--{option}: {', '.join(sorted(unknown))} is none of {', '.join(sorted(known))}")
+    if options.markdown and {options.modes, options.only} != {parser.get_default("modes"), parser.get_default("only")}:
+        parser.error(
+            "--markdown is for a whole run: the pages would lose what is not measured; leave --modes and --only"
+        )
     return options
 
 
@@ -136,6 +146,7 @@ def machine_of(versions: Mapping[str, str], options: argparse.Namespace) -> dict
     """Return where and how this was measured."""
     models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),

@@ -66,6 +66,11 @@ class Cell:
     rate_s: float | None
     peak_rss_mib: float | None
 
+    @property
+    def usual(self) -> bool:
+        """Whether it is of the workload of design.md section 9."""
+        return (self.body_bytes, self.connections) == USUAL
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, TURNOUT, USUAL, Cell, Ratio, medians
+from loadtests.compare.figures import CANARY, DIRECT, MIRROR, PARTS, PLAIN, TURNOUT, Cell, Ratio, medians
 
 COLUMNS = (
     "system", "mode", "body", "connections", "requests/s", "CPU us: gateway", "control", "store", "p50 ms", "p99",
@@ -31,6 +31,17 @@ class Report:
         """Whether no request failed and every must was measured and holds."""
         musts = [ratio for ratio in self.ratios if ratio.must is not None]
         return bool(musts) and all(one.passed for one in musts) and not any(cell.errors for cell in self.cells)
+
+    def of_medians(self) -> "Report":
+        """Return the same with one cell for each system and workload."""
+        return replace(self, cells=medians(self.cells))
+
+
+def from_json(text: str) -> Report:
+    """Return what `as_json` wrote."""
+    read = json.loads(text)
+    ratios = [Ratio(passed=one.pop("pass"), **one) for one in read["ratios"]]
+    return Report(read["machine"], [Cell(**one) for one in read["cells"]], ratios, read["missing"])
 
 
 def as_json(report: Report) -> str:
@@ -95,7 +106,7 @@ def draw(report: Report, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "turnout"  # the same figures give the same file
-    cells = [one for one in medians(report.cells) if (one.body_bytes, one.connections) == USUAL]
+    cells = [one for one in medians(report.cells) if one.usual]
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), sharey=True, layout="constrained")
     systems = [one for one in dict.fromkeys(cell.system for cell in cells) if one != DIRECT][::-1]
     for axis, (mode, title) in zip(axes, TITLES.items(), strict=True):
