@@ -70,7 +70,7 @@ async def test_mi1_a_stopped_shadow_costs_live_requests_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [4, pytest.param(1_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(1_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("hole", ["takes nothing", "swallows connects"])
 async def test_mi2_a_black_hole_costs_no_more_than_the_configured_memory(
     bench: Bench, full_port: int, hole: str, rounds: int, figure: Callable[[str], None]

@@ -132,6 +132,7 @@ async def test_ov1_five_times_the_capacity_is_shed_and_nothing_collapses(
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.timeout(300)
 async def test_ov1_for_a_minute(bench: Bench, figure: Callable[[str], None]) -> None:
     """The same for 60 s."""
     await overloaded(bench, 60.0, figure)

@@ -26,6 +26,9 @@ KINDS = {
 CONNECTIONS = 1_000
 DEADLINE_S = 1.0
 LATE_S = 1.0
+P99_ROUNDS = 5
+"""Fewer do not say what a p99 usually is."""
+
 ROUND_S = 2.0
 """They come for a second, and the last one's deadline passes a second later."""
 
