@@ -16,6 +16,7 @@ import httptools
 from router.gateway import heads
 from router.gateway.deadlines import NEVER
 from router.gateway.exchange import Exchange
+from router.gateway.known_heads import END
 
 if TYPE_CHECKING:
     from router.gateway.worker import Worker
@@ -42,8 +43,8 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_closing", "_current", "_fields", "_forwarded", "_head_bytes", "_headers", "_in_head",
-        "_limits", "_parser", "_paused", "_peer", "_read_deadline", "_receiving", "_refusal", "_replaying",
+        "_closing", "_current", "_fields", "_forwarded", "_fresh", "_head_bytes", "_headers", "_in_head",
+        "_latest", "_limits", "_parser", "_paused", "_peer", "_read_deadline", "_receiving", "_refusal", "_replaying",
         "_silent_bytes", "_stall_deadline", "_transport", "_trusted", "_unread", "_upgrade", "_url", "_waiting",
         "_worker", "answer_deadline", "deadline", "may_choose", "wheel_at",
     )  # fmt: skip
@@ -64,6 +65,9 @@ class ClientConnection(asyncio.Protocol):
         self._replaying = False
         self._unread: bytes | None = None
         self._refusal: heads.Refusal | None = None
+        self._fresh = True
+        """Whether nothing of a request has come since the last one ended: the parser is where it was at first."""
+        self._latest: heads.RequestHead | None = None
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange | heads.Refusal] = deque()
@@ -95,6 +99,13 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        fresh = self._fresh
+        if fresh and self._current is None:
+            end = data.find(END) + len(END)
+            head = self._worker.known.get(data[:end])
+            if head is not None and len(data) - end == head.body_length and self._begin_whole(head, data[end:]):
+                return
+        self._fresh = False
         self._silent_bytes += len(data)
         try:
             try:
@@ -109,9 +120,21 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(heads.Refusal(400, f"this is not HTTP/1.1: {error}"))
         if self._silent_bytes > self._limits.header_bytes:
             self._refuse(self._too_long())
+        if fresh and self._fresh and self._latest is not None and self._latest.ordinary:
+            self._worker.known.remember(data, self._latest, self._latest.body_length)
         if self._current is not None:
             self._current.flush()
         self._arm()
+
+    def _begin_whole(self, head: heads.RequestHead, body: bytes) -> bool:
+        """Begin a request that came whole in one read and whose head is known; False if it has to wait."""
+        if self._waiting or self.blocked or self._worker.now() > self._worker.waking.awake_until:
+            return False
+        self._read_deadline = NEVER
+        self._current = exchange = Exchange(self, self._worker, head)
+        exchange.begin_whole(body)
+        self._arm()
+        return True
 
     def _feed_behind(self, data: bytes) -> None:
         """Go on behind a head that the parser has misread, with a new one that knows only the framing.
@@ -214,6 +237,7 @@ class ClientConnection(asyncio.Protocol):
         self._read_deadline = now + self._limits.body_deadline_s
         exchange = Exchange(self, self._worker, head)
         self._receiving = exchange
+        self._latest = head
         if head.body_length == heads.CHUNKED and heads.hides_chunks(self._headers):
             # The parser would refuse it now. Being lenient about this one body it hands over all that follows as it is.
             parser.set_dangerous_leniencies(lenient_transfer_encoding=True)
@@ -241,6 +265,7 @@ class ClientConnection(asyncio.Protocol):
             return
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
+            self._fresh = True
             self._read_deadline = NEVER
             receiving.request_done()
             if self._current is None and not self._closing:

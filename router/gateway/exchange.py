@@ -172,6 +172,15 @@ class Exchange:
         if self.request_complete:
             self._on_complete()
 
+    def begin_whole(self, body: bytes) -> None:
+        """Begin with a request whose body, without framing, has come already."""
+        self._request_bytes = len(body)
+        if body:
+            self._early.append(body)
+        self.request_complete = True
+        self.begin()
+        self.flush()
+
     def request_data(self, data: bytes) -> None:
         """Take a piece of the body, without framing."""
         if self._ended:

@@ -64,7 +64,7 @@ class RequestHead:
 
     __slots__ = (
         "body_length", "claims", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
-        "host", "http10", "keep_alive", "last_hop", "method", "override", "path", "request_id",
+        "host", "http10", "keep_alive", "last_hop", "method", "ordinary", "override", "path", "request_id",
         "target", "wants_tls",
     )  # fmt: skip
 
@@ -86,6 +86,7 @@ class RequestHead:
         self.forwarded_proto = b""
         self.forwarded_host = b""
         self.fields: Fields = []
+        self.ordinary = False  # the next request on the connection may be read as if there had not been this one
 
 
 class Refusal:
@@ -107,7 +108,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
     if version not in ("1.1", "1.0"):
         return Refusal(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
     hosts = 0
-    websocket = False
+    upgrade = websocket = False
     nominated: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
@@ -142,8 +143,9 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
             head.forwarded_host = value
         elif lower in CLAIMS:
             head.claims += b"%b: %b\r\n" % (name, value)
-        elif lower == b"upgrade" and b"websocket" in _tokens(value):
-            websocket = True
+        elif lower == b"upgrade":
+            upgrade = True
+            websocket = websocket or b"websocket" in _tokens(value)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Refusal(400, f"a request has exactly one Host field, this one has {hosts}")
     if hosts and head.host and not HOST.fullmatch(head.host):
@@ -162,7 +164,11 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
         head.keep_alive = False
     if websocket and not head.http10 and b"upgrade" in nominated:  # 1.0: MUST be ignored (RFC 9110 section 7.8)
         return Refusal(501, "WebSocket is not spoken here; use HTTP/1.1")
-    return _read_target(head)
+    read = _read_target(head)
+    head.ordinary = not (upgrade or head.http10 or head.expects_continue or head.wants_tls or head.last_hop) and (
+        head.keep_alive and head.body_length != CHUNKED
+    )
+    return read
 
 
 def _count_hop(head: RequestHead) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.observations import Outcome
 from router.gateway.descriptors import is_ours
+from router.gateway.known_heads import KnownHeads
 from router.gateway.upstream import Call, UpstreamConnection
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.gateway.endpoints import Endpoint, Endpoints
+    from router.gateway.heads import AnswerHead
 
 IDLE_S = 4.0
 """How long an unused connection is kept: below the 5 s of uvicorn and many model servers (reliability.md, DP6)."""
@@ -67,6 +69,7 @@ class Pool:
         """Called when a place has become free; set while somebody waits for one."""
         self.retries = 0
         """Connects that were made because another one had failed."""
+        self.known: KnownHeads[AnswerHead] = KnownHeads()
         self._loop = loop
         self._endpoints = endpoints
         self._dialing = dialing

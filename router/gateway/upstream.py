@@ -12,6 +12,7 @@ import httptools
 
 from router.core.observations import Outcome
 from router.gateway import heads
+from router.gateway.known_heads import END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a backend; answers go to the call that has it."""
 
     __slots__ = (
-        "_answer", "_call", "_complete", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
+        "_answer", "_call", "_complete", "_fresh", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
         "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "endpoint", "idle_since",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._junk = False
         self._request_sent = False
+        self._fresh = True
+        """Whether nothing of an answer has come since the last one ended: the parser is where it was at first."""
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._call else "idle"
@@ -137,10 +140,31 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._call is None:
+        call = self._call
+        if call is None:
             self._pool.closed(self)  # nobody asked: whatever it is, it must not become the next one's answer
             self._close()
             return
+        if self._fresh and call.method != b"HEAD":
+            end = data.find(END) + len(END)
+            answer = self._pool.known.get(data[:end])
+            if answer is not None and len(data) - end == answer.body_length:
+                self._take_whole(call, answer, data[end:])
+                return
+        self._parse(data)
+
+    def _take_whole(self, call: Call, answer: heads.AnswerHead, body: bytes) -> None:
+        """Hand over an answer that came whole in one read and whose head is known."""
+        self._answer = answer
+        self._complete = True
+        call.on_answer_head(answer)
+        call.on_answer_data(body)
+        call.on_answer_flush()
+        if not self.closed:
+            self._finish()
+
+    def _parse(self, data: bytes) -> None:
+        fresh, self._fresh = self._fresh, False
         self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -155,13 +179,20 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(Outcome.MALFORMED, f"the answer is not HTTP/1.1: {error}")
         if self._silent_bytes > MAX_ANSWER_HEAD_BYTES and not self._complete:
             self._fail(Outcome.MALFORMED, _TOO_LONG)
-        if self.closed:
+        if self.closed or self._call is None:
             return  # failed, here or in a callback
         self._call.on_answer_flush()
-        if self._complete:
-            if self._answer is not None and self._answer.bodiless and not data.endswith(b"\r\n\r\n"):
+        if self._complete and self._answer is not None:
+            if self._answer.bodiless and not data.endswith(b"\r\n\r\n"):
                 self._junk = True  # a part of a chunk's size, of which the parser says nothing
+            if fresh:
+                self._remember(data, self._answer)
             self._finish()
+
+    def _remember(self, data: bytes, answer: heads.AnswerHead) -> None:
+        """Take the next answer with the same head for what this one was, if all of it came in this read."""
+        if answer.body_length > 0 and answer.keep_alive and answer.status < 500 and not self._junk:
+            self._pool.known.remember(data, answer, answer.body_length)
 
     def eof_received(self) -> bool:
         return False
@@ -253,6 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._silent_bytes = 0
         self._complete = False
+        self._fresh = True
         if reusable:
             self._transport.resume_reading()  # a client that reads slowly may have stopped it
             self._pool.idle(self)

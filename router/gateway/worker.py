@@ -22,6 +22,7 @@ from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.descriptors import connections_within, descriptor_limit
 from router.gateway.following import Follower, Snapshots, states_directory
+from router.gateway.known_heads import KnownHeads
 from router.gateway.lag import LoopLag
 from router.gateway.listener_tls import Handshake, listener_context
 from router.gateway.mirror import expire_copies
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter, Store
     from router.core.rollout import RolloutState
     from router.gateway.client import Networks
+    from router.gateway.heads import RequestHead
     from router.gateway.names import Lookup
     from router.gateway.tally import VariantCounts
     from router.telemetry.metrics import Labels, Snapshot, Value
@@ -84,6 +86,7 @@ class Worker:
         self.response_headers = config.gateway.response_headers
         self.scheme = b"https" if config.gateway.tls else b"http"
         self.boot_bytes = boot.encode()
+        self.known: KnownHeads[RequestHead] = KnownHeads()
         self.draining = False
         self.kept_bytes = 0
         self._config = config

@@ -157,9 +157,9 @@ class Stage:
 
             pool._idle[endpoint] = _Idle(connect)  # noqa: SLF001 - the same
 
-    def client(self) -> "Client":
-        """Return a new connection of a client."""
-        return Client(self)
+    def client(self, peer: str = "127.0.0.1") -> "Client":
+        """Return a new connection of a client at this address."""
+        return Client(self, peer)
 
     def settle(self) -> None:
         """Tell connections that were closed by us that they are gone, as the loop does in its next turn."""
@@ -183,9 +183,9 @@ class Stage:
 class Client:
     """One client's connection."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, peer: str) -> None:
         self.stage = stage
-        self.transport = FakeTransport()
+        self.transport = FakeTransport((peer, 1))
         self.connection = ClientConnection(stage.worker)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
         self._unread: list[bytes] = []
