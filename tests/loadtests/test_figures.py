@@ -58,6 +58,15 @@ def test_the_latency_compared_is_the_one_added_to_a_direct_call() -> None:
     assert found(cells, "plain, p99 added to direct", "envoy").median == pytest.approx(0.5)
 
 
+def test_a_round_in_which_a_direct_call_was_unlucky_changes_no_ratio_of_latencies() -> None:
+    """Direct 1, 9 and 1 ms: the gateways' 3 and 5 ms still add 2 and 4."""
+    cells = [cell(DIRECT, PLAIN, number, None, p99_ms=ms) for number, ms in ((1, 1.0), (2, 9.0), (3, 1.0))]
+    for number in (1, 2, 3):
+        cells += [cell(TURNOUT, PLAIN, number, p99_ms=3.0), cell("envoy", PLAIN, number, p99_ms=5.0)]
+    one = found(cells, "plain, p99 added to direct", "envoy")
+    assert (one.low95, one.median, one.high95) == pytest.approx((0.5, 0.5, 0.5))
+
+
 def test_other_bodies_and_connections_enter_no_ratio() -> None:
     """A 1 MiB cell is not taken for the design's workload."""
     cells = [cell(TURNOUT, PLAIN), cell("nginx", PLAIN), cell(TURNOUT, PLAIN, gateway=999.0, body_bytes=2**20)]
