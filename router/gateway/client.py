@@ -100,11 +100,8 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         fresh = self._fresh
-        if fresh and self._current is None:
-            end = data.find(END) + len(END)
-            head = self._worker.known.get(data[:end])
-            if head is not None and len(data) - end == head.body_length and self._begin_whole(head, data[end:]):
-                return
+        if fresh and self._current is None and self._begin_whole(data):
+            return
         self._fresh = False
         self._silent_bytes += len(data)
         try:
@@ -126,13 +123,17 @@ class ClientConnection(asyncio.Protocol):
             self._current.flush()
         self._arm()
 
-    def _begin_whole(self, head: heads.RequestHead, body: bytes) -> bool:
-        """Begin a request that came whole in one read and whose head is known; False if it has to wait."""
+    def _begin_whole(self, data: bytes) -> bool:
+        """Begin a request that came whole in one read and whose head is known; False if it is not, or has to wait."""
+        end = data.find(END) + len(END)
+        head = self._worker.known.get(data[:end])
+        if head is None or len(data) - end != head.body_length:
+            return False
         if self._waiting or self.blocked or self._worker.now() > self._worker.waking.awake_until:
             return False
         self._read_deadline = NEVER
         self._current = exchange = Exchange(self, self._worker, head)
-        exchange.begin_whole(body)
+        exchange.begin_whole(data[end:])
         self._arm()
         return True
 
@@ -190,6 +191,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._replaying:
             return
+        self._fresh = False  # also where it begins behind another one in the same read
         self._headers = []
         self._url = b""
         self._fields = 0

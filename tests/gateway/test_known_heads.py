@@ -120,3 +120,21 @@ def test_only_the_latest_heads_are_remembered() -> None:
         2,
         MOST_HEADS + 1,
     ]
+
+
+def test_the_end_of_a_head_is_never_taken_for_a_head_of_its_own() -> None:
+    """A request that began behind another one in its read, and whose rest looks like a request: nothing is learnt."""
+    variants = [Variant(name, (Backend("127.0.0.1", port),)) for port, name in enumerate(("v1", "v2"), 1)]
+    looks = b"PATCH /q HTTP/1.1\r\nHost: h\r\n\r\n"
+    with stage(route_of(*variants)) as made:
+        attacker = made.client()
+        attacker.send([POST + b"GET /secret HTTP/1.1\r\nX-Line: ", looks])
+        both_sides(made, attacker, OK)
+        other = made.client()
+        other.send([looks])
+        other.deliver()
+        asked = b"".join(bytes(one.transport.written) for one in made.upstreamed)
+        assert asked.startswith(b"PATCH /q HTTP/1.1\r\n")
+        both_sides(made, other, OK)
+        for client in (attacker, other):
+            client.leave()
