@@ -22,7 +22,7 @@ from loadtests.compare.measure import SETTLE_S
 from loadtests.compare.open_loop import Order, measure
 from loadtests.compare.rounds import Upstreams, rotated, started, upstreams
 from loadtests.compare.systems.turnout import PROGRAM, Turnout
-from loadtests.processes import GATEWAY_CORE, cpu_s, free_ports, running, wait_for_answer
+from loadtests.processes import GATEWAY_CORE, cpu_s, end_by_sigterm, free_ports, running, wait_for_answer
 
 RECORDED_ON = "2026-11-25"
 RECORDED: Mapping[str, float] = {PLAIN: 0.82, MIRROR: 2.05}
@@ -109,6 +109,7 @@ def _ask(port: int, requests: int) -> None:
 
 def main() -> int:
     """Print what to record, and what is out of bounds; exit code 1 for the latter."""
+    end_by_sigterm()
     found = costs((PLAIN, MIRROR))
     print(f'RECORDED_ON = "{datetime.now(UTC).date()}"')
     print(f"RECORDED: Mapping[str, float] = {{PLAIN: {found[PLAIN]:.2f}, MIRROR: {found[MIRROR]:.2f}}}")

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,6 +103,11 @@ def wait_for_answer(port: int, path: str = PATH) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError(f"port {port} did not answer within {START_S:.0f} s")
+
+
+def end_by_sigterm() -> None:
+    """Let SIGTERM end this process as an exception would: what it has started must be ended on that way, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from loadtests.compare.systems.nginx import Nginx
 from loadtests.compare.systems.system import System
 from loadtests.compare.systems.traefik import Traefik
 from loadtests.compare.systems.turnout import Turnout
+from loadtests.processes import end_by_sigterm
 
 PEERS: Sequence[System] = (Nginx(), Haproxy(), Envoy(), Traefik(), FastapiHttpx())
 KIB = 1_024
@@ -48,6 +49,7 @@ FULL_GROWTH, QUICK_GROWTH = Times(7, 2, 0, 0), Times(2, 1, 0, 0)
 def main() -> int:
     """Print the tables; exit code 1 when a must does not hold or a request failed, 2 when nothing can be measured."""
     options = _options()
+    end_by_sigterm()
     missing = [name for name in ("wrk", "taskset") if shutil.which(name) is None]
     if missing:
         print(f"missing: {', '.join(missing)}; Debian: apt-get install wrk util-linux", file=sys.stderr)
@@ -97,9 +99,11 @@ def growth_of_turnout(versions: Mapping[str, str], options: argparse.Namespace) 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="nginx and Envoy, design.md's workload; 4 minutes")
-    parser.add_argument("--rounds", type=int, help="turns of each system; default 20, quick 8")
-    parser.add_argument("--seconds", type=int, help="of a turn; default 2, quick 1")
-    parser.add_argument("--latency-rounds", type=int, help="turns of the open loop on each system; default 8, quick 5")
+    parser.add_argument("--rounds", type=_positive, help="turns of each system; default 20, quick 8")
+    parser.add_argument("--seconds", type=_positive, help="of a turn; default 2, quick 1")
+    parser.add_argument(
+        "--latency-rounds", type=_count, help="turns of the open loop on each system; default 8, quick 5"
+    )
     parser.add_argument("--systems", help=f"peers beside Turnout: {','.join(one.name for one in PEERS)}")
     parser.add_argument("--modes", default=",".join(MODES), help="default: all of %(default)s")
     parser.add_argument("--growth", action="store_true", help="instead: how Turnout's own cost grows, and with what")
@@ -123,6 +127,18 @@ def _options() -> argparse.Namespace:
             "--markdown is for a whole run: the pages would lose what is not measured; leave --modes and --only"
         )
     return options
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("expected at least 1, got 0")
+    return int(text)
 
 
 def workloads(*, full: bool) -> list[Workload]:

@@ -1,7 +1,8 @@
 """What a number of requests a second would take, computed from what was measured. Pure: values in, values out.
 
 It is arithmetic, not a measurement, and assumes:
-- cost adds up: `plain + share x (copy + pair)`, and cores beside each other lose nothing (workers share no memory);
+- cost is linear: with a rollout a request takes `canary + share x (mirror - canary)`, without one `plain`; and cores
+  beside each other lose nothing (workers share no memory);
 - every core is busy for BUSY of its time, the rest is for peaks and for a gateway that is away;
 - one worker fills one core, and each writes counters twice a second as the recorder does (measured: once a second);
 - all traffic goes to one Route. Its keys lie in one slot of a cluster, so one shard has to take all of its pairs: more
@@ -23,12 +24,11 @@ COUNTER_WRITES_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """CPU in microseconds: of a request, of a copy with its pair, of a pair in the store, of a replica in a second."""
+    """CPU in microseconds: of a request by mode, of a pair in the store, of a replica and of control in a second."""
 
     plain: float
     canary: float
     mirror: float
-    copy: float
     pair_in_store: float
     replica_in_store: float
     replica_in_control: float
@@ -54,7 +54,6 @@ def prices_of(cells: Sequence[Cell], costs: Sequence[Cost]) -> Prices:
     cost = {one.what: one.value for one in costs}
     return Prices(
         cpu[PLAIN], cpu[CANARY], cpu[MIRROR],
-        cost["a copy, in the gateway"] + cost["the pair of a copy, in the gateway"],
         cost["a pair, in the store"],
         1_000 * COUNTER_WRITES_S * cost["a replica, in the store"],
         1_000 * cost["a replica, in control"], 1_000 * cost["control, 1 replicas"],
@@ -67,8 +66,9 @@ def needs(prices: Prices, rates_s: Sequence[int] = RATES_S, shares: Sequence[flo
 
 
 def _need(prices: Prices, rate_s: int, share: float) -> Need:
-    workers = math.ceil(rate_s * (prices.plain + share * prices.copy) / 1e6 / BUSY)
-    counters_us = workers * prices.replica_in_store
+    request_us = prices.canary + share * (prices.mirror - prices.canary) if share else prices.plain
+    workers = math.ceil(rate_s * request_us / 1e6 / BUSY)
+    counters_us = workers * prices.replica_in_store if share else 0.0  # without a rollout nothing is counted for it
     room_us = max(0.0, BUSY * 1e6 - counters_us)
     return Need(
         rate_s, share, workers, rate_s * share,
@@ -92,8 +92,9 @@ def as_markdown(prices: Prices) -> str:
 
 def _row(need: Need) -> str:
     busy = f"{need.shard_busy:.0%}" if need.shard_busy <= BUSY else f"**{need.shard_busy:.0%}: too much**"
-    largest = f"{100 * need.largest_share:.2g} %"
+    share = f"{100 * need.share:g} %" if need.share else "no rollout"
+    largest = f"{100 * need.largest_share:.3g} %" if need.share else ""
     return (
-        f"| {need.rate_s:,} | {100 * need.share:g} % | {need.workers:,} | {need.pairs_s:,.0f} | {busy} | {largest} "
+        f"| {need.rate_s:,} | {share} | {need.workers:,} | {need.pairs_s:,.0f} | {busy} | {largest} "
         f"| {need.control_busy:.0%} |"
     )

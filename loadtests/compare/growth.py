@@ -6,6 +6,7 @@ costs: of a copy, a pair, an idle connection, a Route that nobody asks, a replic
 """
 
 import json
+import math
 import socket
 import statistics
 import sys
@@ -41,6 +42,13 @@ LIMITS: Mapping[str, float] = {
 and a backend is chosen among all, so neither may show; 80 more fields are each parsed, judged and written again."""
 
 
+COST_LIMITS: Mapping[str, float] = {
+    "a Route that nobody asks, in the gateway": 20.0,
+    "an idle connection, memory of the worker": 64.0,
+}
+"""The same for single costs, in their units. 1,000 idle Routes may take 2 % of a core; 64 KiB is asked by OV4."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One value of one factor: medians over rounds."""
@@ -65,11 +73,16 @@ class Growth:
     def too_much(self) -> list[str]:
         """What grows by more than it should, and where to look."""
         last = {point.factor: point for point in self.points}
-        return [
+        factors = [
             f"{name}: at {last[name].value} a request takes {last[name].times_first:.2f} times the first value's CPU, "
             f"at most {limit:.2f} expected"
             for name, limit in LIMITS.items()
             if name in last and last[name].times_first > limit
+        ]
+        return factors + [
+            f"{cost.what}: {cost.value:.1f} {cost.unit}, at most {COST_LIMITS[cost.what]:.1f} expected"
+            for cost in self.costs
+            if cost.value > COST_LIMITS.get(cost.what, math.inf)
         ]
 
 
@@ -325,7 +338,7 @@ def as_markdown(growth: Growth) -> str:
         for one in growth.points
     ]
     rows += ["", "| what | costs | |", "|---|---:|---|"]
-    rows += [f"| {one.what} | {one.value:,.1f} | {one.unit} |" for one in growth.costs]
+    rows += [f"| {one.what} | {one.value:,.{1 if one.value >= 10 else 2}f} | {one.unit} |" for one in growth.costs]
     rows += [f"\nMore than expected: {one}" for one in growth.too_much]
     return "\n".join(rows)
 

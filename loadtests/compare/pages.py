@@ -68,8 +68,9 @@ def filled(text: str, name: str, table: str) -> str:
 
 
 def _where(machine: Mapping[str, object]) -> str:
+    command = _without_places(str(machine["command"]))
     return (
-        f"As measured on {machine['date']} by `{machine['command']}`: {machine['cpu']}, {machine['cores']} cores, "
+        f"As measured on {machine['date']} by `{command}`: {machine['cpu']}, {machine['cores']} cores, "
         f"Linux {machine['kernel']}, Python {machine['python']}, {_versions(machine)}; load of the machine before it "
         f"{machine['load_before']}{_busy(machine)}."
     )
@@ -90,10 +91,14 @@ BUSY_LOAD = 0.5
 
 
 def _commands(found: Report) -> str:
-    """Return the command lines, without where this checkout and the folders of the run were."""
-    lines = [f"{name}: {command}" for name, command in found.machine["commands"].items()]
-    text = "\n".join(lines).replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
-    return f"```\n{re.sub(f'{tempfile.gettempdir()}/[^/ ]+', 'FOLDER', text)}\n```"
+    """Return the command lines, without the places of this checkout and of the run's folders."""
+    commands = found.machine["commands"]
+    return "\n".join(["```", *(f"{name}: {_without_places(command)}" for name, command in commands.items()), "```"])
+
+
+def _without_places(command: str) -> str:
+    text = command.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
+    return re.sub(f"{tempfile.gettempdir()}/[^/ ]+", "FOLDER", text)
 
 
 def summary(found: Report) -> str:

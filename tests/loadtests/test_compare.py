@@ -11,6 +11,7 @@ import pytest
 from loadtests.compare.measure import read_wrk
 from loadtests.compare.peers import MissingError, from_path, from_wheel
 from loadtests.compare.systems.turnout import missing_pairs
+from loadtests.processes import descendants
 
 ROOT = Path(__file__).parents[2]
 WRK = """Running 1s test @ http://127.0.0.1:1/
@@ -96,3 +97,41 @@ def test_a_tiny_comparison_measures_turnout_and_a_peer(tmp_path: Path) -> None:
     assert mirror["pairs_missing"] is not None
     assert {ratio["peer"] for ratio in found["ratios"]} == {"nginx"}
     assert all(ratio["low95"] <= ratio["median"] <= ratio["high95"] for ratio in found["ratios"] if ratio["low95"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--rounds 0", "argument --rounds: expected at least 1, got 0"),
+        ("--seconds -3", "argument --seconds: expected a whole number from 0 on, got '-3'"),
+        ("--systems caddy", "--systems: caddy is none of envoy, fastapi"),
+        ("--growth --only rain", "--only: rain is none of backends, bodies"),
+        ("--markdown --modes plain", "--markdown is for a whole run"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: str, says: str) -> None:
+    """Before anything is started, with what would be right."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtests.compare", *options.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_a_comparison_that_is_ended_leaves_nothing_behind() -> None:
+    """SIGTERM while all systems stand there: each of them ends, and so do the upstreams."""
+    command = [sys.executable, "-m", "loadtests.compare", "--quick", "--systems", "nginx", "--modes", "mirror"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("round 1" in line for line in process.stderr)
+        started = list(descendants(process.pid))
+        process.terminate()
+        assert process.wait(30) == 143
+    assert len(started) > 6
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []

@@ -39,6 +39,9 @@ def test_what_grows_by_more_than_its_limit_is_said() -> None:
     (complaint,) = Growth({}, points_of("routes", rounds), []).too_much
     assert complaint.startswith("routes: at 1000 a request takes 1.26 times")
     assert Growth({}, points_of("connections", rounds), []).too_much == []
+    idle = [Cost("a Route that nobody asks, in the gateway", us, "us/s") for us in (20.0, 20.1)]
+    (complaint,) = Growth({}, [], idle).too_much
+    assert complaint == "a Route that nobody asks, in the gateway: 20.1 us/s, at most 20.0 expected"
 
 
 def test_a_turn_without_a_request_is_an_error() -> None:
@@ -53,7 +56,7 @@ def test_what_is_written_can_be_read_again() -> None:
     assert growth.as_json(growth.from_json(text)) == text
     assert list(json.loads(text)) == ["v", "machine", "points", "costs", "too_much"]
     assert "| routes | 1,000 | 1,000 | 12.0 | 1.20 |" in growth.as_markdown(FOUND)
-    assert "| a pair, in the store | 5.9 | us |" in growth.as_markdown(FOUND)
+    assert "| a pair, in the store | 5.90 | us |" in growth.as_markdown(FOUND)
 
 
 def test_the_picture_is_the_same_for_the_same_figures(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ CELLS = [cell(DIRECT, PLAIN, 1, None)] + [
 ]
 COMPARED = Report(MACHINE, CELLS, ratios(CELLS), [{"system": "traefik", "why": "no network"}])
 COSTS = [
-    Cost("a copy, in the gateway", 30.0, "us"), Cost("the pair of a copy, in the gateway", 70.0, "us"),
     Cost("a pair, in the store", 6.0, "us"), Cost("a replica, in the store", 0.5, "ms/s"),
     Cost("a replica, in control", 0.2, "ms/s"), Cost("control, 1 replicas", 8.0, "ms/s"),
 ]  # fmt: skip
@@ -81,25 +80,27 @@ def test_a_page_without_its_place_is_an_error(text: str) -> None:
 
 
 def test_what_a_rate_needs_is_what_one_works_out_by_hand() -> None:
-    """10,000/s at 50 us and a tenth of copies at 100 us: 0.6 s of CPU a second, one full worker at 60 %."""
-    prices = Prices(plain=50.0, canary=52.0, mirror=150.0, copy=100.0, pair_in_store=6.0,
+    """10,000/s at 50 us and a tenth of what a copy adds, 100 us: 0.6 s of CPU a second, one worker 60 % busy."""
+    prices = Prices(plain=30.0, canary=50.0, mirror=150.0, pair_in_store=6.0,
                     replica_in_store=1_000.0, replica_in_control=200.0, control=8_000.0)  # fmt: skip
     (need,) = needs(prices, [10_000], [0.1])
     assert (need.workers, need.pairs_s) == (1, 1_000.0)
     assert need.shard_busy == pytest.approx(0.006 + 0.001)
     assert need.control_busy == pytest.approx(0.0082)
     assert need.largest_share == 1.0
+    (need,) = needs(prices, [1_000_000], [0.0])
+    assert (need.workers, need.pairs_s) == (50, 0.0)  # no rollout
     (need,) = needs(prices, [1_000_000], [1.0])
     assert need.workers == 250
     assert need.shard_busy == pytest.approx(6.25)
     assert need.largest_share == pytest.approx((0.6 - 0.25) / 6)
-    assert "**625%: too much** | 5.8 %" in capacity.as_markdown(prices)
+    assert "**625%: too much** | 5.83 %" in capacity.as_markdown(prices)
 
 
 def test_prices_come_from_both_runs_and_counters_are_written_twice_a_second() -> None:
     """Median cells of Turnout, costs by their names."""
     found = prices_of(CELLS, COSTS)
-    assert (found.plain, found.copy, found.pair_in_store) == (8.0, 100.0, 6.0)
+    assert (found.plain, found.mirror, found.pair_in_store) == (8.0, 8.0, 6.0)
     assert (found.replica_in_store, found.replica_in_control) == (1_000.0, 200.0)
     with pytest.raises(KeyError):
         prices_of(CELLS, COSTS[1:])
