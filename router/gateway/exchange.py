@@ -29,7 +29,7 @@ from router.gateway.side import Side
 from router.gateway.tally import PairEnd
 
 if TYPE_CHECKING:
-    from router.core.traffic import Assignment, Backend
+    from router.core.traffic import Assignment
     from router.gateway.client import ClientConnection
     from router.gateway.firsts import FirstPair, FirstRequest
     from router.gateway.table import LiveVariant, Standing
@@ -54,7 +54,7 @@ _STATUS_OF = {Outcome.TIMEOUT: 504, Outcome.SHED: 503}
 _GOOD = (Outcome.OK, Outcome.CLIENT_ERROR)
 _VIA = b"via: 1.1 turnout\r\n"
 _BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
-_ROLE_LINES = {role: f"x-turnout-variant: {role.value}\r\n".encode() for role in Role}
+ROLE_LINES = {role: f"x-turnout-variant: {role.value}\r\n".encode() for role in Role}
 _RESCUED_LINES = {outcome: f"x-turnout-rescued: {outcome.value}\r\n".encode() for outcome in Outcome}
 
 
@@ -269,7 +269,7 @@ class Exchange:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self.worker.now()
-        self._out.insert(0, self._request_head(connection.backend))
+        self._out.insert(0, self._request_head(connection))
         if not self._acquiring:
             self.flush()
 
@@ -302,20 +302,14 @@ class Exchange:
         else:
             self._client.resume_for_upstream()
 
-    def _request_head(self, backend: "Backend") -> bytes:
+    def _request_head(self, connection: "UpstreamConnection") -> bytes:
         head = self.head
-        parts = [
-            b"%b %b HTTP/1.1\r\n" % (head.method, self._target),
-            self.variant.host_line(backend, head.host),
-            *[line for _, line in head.fields],
-            self._client.forwarded_lines(head),
-            b"x-request-id: %b\r\n" % self.request_id,
-            _VIA,
-        ]
-        if self._body_length or head.method in _BODY_METHODS:
-            parts.append(heads.framing_line(self._body_length))
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        framed = self._body_length or head.method in _BODY_METHODS
+        return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
+            head.method, self._target, self.variant.host_line(connection, head.host), head.lines,
+            self._client.forwarded_lines(head), self.request_id, _VIA,
+            heads.framing_line(self._body_length) if framed else b"",
+        )  # fmt: skip
 
     # -- the answer -------------------------------------------------------------------------------------------------
 
@@ -324,22 +318,22 @@ class Exchange:
         request = self.head
         if not self.request_complete or self.worker.draining:
             self._keep_alive = False
-        framing = b""
-        if not head.bodiless:
-            if head.body_length >= 0:
-                framing = heads.framing_line(head.body_length)
-            elif request.http10:
+        of_hop = b""
+        if head.body_length < 0:
+            if request.http10:
                 self._keep_alive = False
             else:
                 self._rechunk = True
-                framing = heads.framing_line(heads.CHUNKED)
-        connection = b""
+                of_hop = heads.framing_line(heads.CHUNKED)
         if not self._keep_alive:
-            connection = b"connection: close\r\n"
+            of_hop += b"connection: close\r\n"
         elif request.http10:
-            connection = b"connection: keep-alive\r\n"
+            of_hop += b"connection: keep-alive\r\n"
+        variant = self.worker.role_lines[self.role]
+        if self._rescue is not None and self.worker.response_headers:
+            variant += _RESCUED_LINES[self._rescue.failed]
         self._answer_out.append(
-            b"".join([heads.STATUS_LINES[head.status], *head.fields, framing, connection, self._own_lines(), b"\r\n"])
+            b"%b%bx-request-id: %b\r\n%b%b\r\n" % (head.lines, of_hop, self.request_id, variant, _VIA)
         )
         if self.live_side is not None and not self.live_side.done:
             self.live_side.status = head.status
@@ -387,12 +381,6 @@ class Exchange:
                 self._connection.pause_reading()
             else:
                 self._connection.resume_reading()
-
-    def _own_lines(self) -> bytes:
-        variant = _ROLE_LINES[self.role] if self.worker.response_headers else b""
-        if self._rescue is not None and self.worker.response_headers:
-            variant += _RESCUED_LINES[self._rescue.failed]
-        return b"x-request-id: %b\r\n%b%b" % (self.request_id, variant, _VIA)
 
     # -- endings ----------------------------------------------------------------------------------------------------
 
@@ -707,12 +695,12 @@ class Exchange:
                 return
         copy.start(target, body)
 
-    def copy_head(self, copy: Copy, backend: "Backend") -> bytes:
+    def copy_head(self, copy: Copy, connection: "UpstreamConnection") -> bytes:
         """Return the head of the copy: the request's fields without what is withheld, marked with the rollout."""
         head = self.head
-        fields = heads.lines_without(head.fields, self.standing.live.withheld)
+        fields = heads.lines_without(head, self.standing.live.withheld)
         return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-turnout-mirror: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            head.method, copy.target, copy.variant.host_line(backend, head.host), fields,
+            head.method, copy.target, copy.variant.host_line(connection, head.host), fields,
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
             copy.body_bytes,
         )  # fmt: skip

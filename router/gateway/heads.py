@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from router.gateway.trust import CLAIMS, aliases, climbs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from router.core.traffic import RouteTable
 
     Fields = list[tuple[bytes, bytes]]
 
@@ -55,17 +55,18 @@ STATUS_LINES = {
 
 
 class RequestHead:
-    """What the gateway needs to know of a request's head; built once, then only read.
+    """What the gateway needs to know of a request's head; built once, then only read, by all requests that have it.
 
     `body_length` is a number of bytes or CHUNKED. `fields` are the end-to-end fields in order as (lower-case name,
-    whole line); `claims` are the lines that only a trusted proxy may say. A frozen dataclass costs three times as much
-    to build, and this is built for each request.
+    whole line), `lines` all of them as they are sent on, and `kept_lines` those of a copy, without what was `dropped`;
+    `claims` are the lines that only a trusted proxy may say. `route` is what it matched in `table` last, by name. A
+    frozen dataclass costs three times as much to build, and this is built for each request.
     """
 
     __slots__ = (
-        "body_length", "claims", "expects_continue", "fields", "forwarded_for", "forwarded_host", "forwarded_proto",
-        "host", "http10", "keep_alive", "last_hop", "method", "ordinary", "override", "path", "request_id",
-        "target", "wants_tls",
+        "body_length", "claims", "dropped", "expects_continue", "fields", "forwarded_for", "forwarded_host",
+        "forwarded_proto", "host", "http10", "keep_alive", "kept_lines", "last_hop", "lines", "method", "ordinary",
+        "override", "path", "request_id", "route", "table", "target", "wants_tls",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes) -> None:
@@ -86,6 +87,11 @@ class RequestHead:
         self.forwarded_proto = b""
         self.forwarded_host = b""
         self.fields: Fields = []
+        self.lines = b""
+        self.dropped: frozenset[bytes] | None = None
+        self.kept_lines = b""
+        self.table: RouteTable | None = None
+        self.route = ""
         self.ordinary = False  # the next request on the connection may be read as if there had not been this one
 
 
@@ -168,6 +174,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
     head.ordinary = not (upgrade or head.http10 or head.expects_continue or head.wants_tls or head.last_hop) and (
         head.keep_alive and head.body_length != CHUNKED
     )
+    head.lines = b"".join([line for _, line in head.fields])
     return read
 
 
@@ -211,13 +218,15 @@ def _read_target(head: RequestHead) -> RequestHead | Refusal:  # noqa: PLR0911 -
 class AnswerHead:
     """What the gateway needs to know of an answer's head. `body_length` is bytes, CHUNKED or UNTIL_CLOSE.
 
+    Built once, then only read, by all answers that have it. `lines` are the status line and the fields as sent on.
     `bodiless` says that no body follows whatever the fields describe (answers to HEAD, 204, 304).
     """
 
-    __slots__ = ("bodiless", "body_length", "fields", "keep_alive", "status")
+    __slots__ = ("bodiless", "body_length", "fields", "keep_alive", "lines", "status")
 
     def __init__(self, status: int) -> None:
         self.status = status
+        self.lines = b""
         self.bodiless = False
         self.body_length = UNTIL_CLOSE
         self.keep_alive = True
@@ -227,12 +236,12 @@ class AnswerHead:
 def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
     status: int, version: str, headers: "Fields", *, to_head: bool
 ) -> AnswerHead | None:
-    """Return the head of an answer, or None where its framing is not allowed (RFC 9112 section 6.3).
+    """Return the head of a final answer, or None where status or framing are not allowed (RFC 9112 section 6.3).
 
     `to_head` says that the request was HEAD, so that no body follows whatever the fields say.
     """
     head = AnswerHead(status)
-    if version not in ("1.1", "1.0"):
+    if version not in ("1.1", "1.0") or not 200 <= status <= 599:
         return None
     length: int | None = None
     nominated: list[bytes] = []
@@ -269,6 +278,9 @@ def read_answer(  # noqa: C901, PLR0912 - one flat pass, as in read_request
         head.body_length = length
     else:
         head.keep_alive = False
+    head.lines = STATUS_LINES[status] + b"".join(head.fields)
+    if head.body_length >= 0 and not head.bodiless:
+        head.lines += framing_line(head.body_length)
     return head
 
 
@@ -299,9 +311,12 @@ def _tokens(value: bytes) -> list[bytes]:
     return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
 
 
-def lines_without(fields: "Sequence[tuple[bytes, bytes]]", dropped: "frozenset[bytes]") -> bytes:
-    """Join the lines of `fields` whose lower-case name is not in `dropped`."""
-    return b"".join([line for name, line in fields if name not in dropped])
+def lines_without(head: RequestHead, dropped: "frozenset[bytes]") -> bytes:
+    """Join the lines of the fields whose lower-case name is not in `dropped`."""
+    if head.dropped is not dropped:
+        head.dropped = dropped
+        head.kept_lines = b"".join([line for name, line in head.fields if name not in dropped])
+    return head.kept_lines
 
 
 def framing_line(body_length: int) -> bytes:

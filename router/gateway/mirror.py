@@ -72,7 +72,7 @@ class Copy:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self._exchange.worker.now()
-        parts = (self._exchange.copy_head(self, connection.backend), *self.body)
+        parts = (self._exchange.copy_head(self, connection), *self.body)
         if self.body_bytes <= SHORT_BYTES:
             connection.write(b"".join(parts))  # cheaper than to keep two buffers
         else:

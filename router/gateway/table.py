@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from router.core.ports import Comparator, ModelAdapter
     from router.core.rollout import RolloutState
-    from router.core.traffic import Backend, Route, Variant
+    from router.core.traffic import Route, Variant
     from router.gateway.mirror import Copy
+    from router.gateway.upstream import UpstreamConnection
 
 
 _SIDES = {role.value.encode(): role for role in Role}
@@ -52,7 +53,7 @@ _SIDES = {role.value.encode(): role for role in Role}
 class LiveVariant:
     """One Variant with its two pools, so that copies can never take a live request's place, and the line before it."""
 
-    __slots__ = ("copies", "counts", "endpoints", "line", "live", "retargets", "tls", "variant")
+    __slots__ = ("_host_line", "copies", "counts", "endpoints", "line", "live", "retargets", "tls", "variant")
 
     def __init__(self, loop: "asyncio.AbstractEventLoop", route: "Route", variant: "Variant") -> None:
         self.variant = variant
@@ -64,13 +65,13 @@ class LiveVariant:
         self.copies = Pool(loop, self.endpoints, dialing, route.mirror.in_flight, live=False)
         self.counts = VariantCounts()
         self.retargets = variant.retargets
+        self._host_line = b"host: %b\r\n" % variant.host.encode() if variant.host else b""
 
-    def host_line(self, backend: "Backend", client_host: bytes) -> bytes:
-        """Return the Host field for a request to `backend`."""
-        host = self.variant.host
-        if host is None:
-            return b"host: %b\r\n" % backend.authority.encode()
-        return b"host: %b\r\n" % (client_host if host == "preserve" else host.encode())
+    def host_line(self, connection: "UpstreamConnection", client_host: bytes) -> bytes:
+        """Return the Host field for a request on `connection`."""
+        if self.variant.host == "preserve":
+            return b"host: %b\r\n" % client_host
+        return self._host_line or connection.host_line
 
 
 class LiveRoute:
@@ -298,10 +299,12 @@ class LiveTable:
         self._on_trip(live.trip)
 
     def find(self, head: heads.RequestHead) -> Standing | None:
-        """Return the standing of the Route that a request matches, or None."""
-        host = head.host.rpartition(b":")[0] if head.host.rpartition(b":")[2].isdigit() else head.host
-        entry = self._table.find(head.path.decode("latin-1"), host.decode("latin-1").lower(), _Fields(head))
-        return self.standings[entry.route.name] if entry is not None else None
+        """Return the standing of the Route that a request matches, or None; once for a head and a table."""
+        if head.table is not self._table:
+            host = head.host.rpartition(b":")[0] if head.host.rpartition(b":")[2].isdigit() else head.host
+            entry = self._table.find(head.path.decode("latin-1"), host.decode("latin-1").lower(), _Fields(head))
+            head.table, head.route = self._table, entry.route.name if entry is not None else ""
+        return self.standings.get(head.route)
 
     def turn(self, now: float) -> None:
         """Let time pass for what is counted by it."""

@@ -61,12 +61,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_call", "_complete", "_fresh", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
-        "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "endpoint", "idle_since",
+        "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "endpoint", "host_line",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool", endpoint: "Endpoint") -> None:
         self.endpoint = endpoint
         self.backend = endpoint.backend
+        self.host_line = b"host: %b\r\n" % endpoint.backend.authority.encode()
         self.idle_since = 0.0
         self.closed = False
         self._pool = pool
@@ -243,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
             return  # interim answers end at this hop; 101 raises HttpParserUpgrade
         no_body = self._call.method == b"HEAD"
         answer = heads.read_answer(status, parser.get_http_version(), self._headers, to_head=no_body)
-        if answer is None or not 200 <= status <= 599:
+        if answer is None:
             self._fail(Outcome.MALFORMED, "the answer's status, version or framing is not allowed")
             return
         self._in_head = False

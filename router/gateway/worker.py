@@ -17,10 +17,12 @@ from router.core.errors import ConfigError, StoreUnavailableError
 from router.core.observations import latency_edge_ms
 from router.core.options import configured
 from router.core.ports import Heartbeat
+from router.core.traffic import Role
 from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.descriptors import connections_within, descriptor_limit
+from router.gateway.exchange import ROLE_LINES
 from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.known_heads import KnownHeads
 from router.gateway.lag import LoopLag
@@ -84,6 +86,7 @@ class Worker:
     ) -> None:
         self.limits = config.gateway.limits
         self.response_headers = config.gateway.response_headers
+        self.role_lines = ROLE_LINES if self.response_headers else dict.fromkeys(Role, b"")
         self.scheme = b"https" if config.gateway.tls else b"http"
         self.boot_bytes = boot.encode()
         self.known: KnownHeads[RequestHead] = KnownHeads()
