@@ -431,7 +431,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _arm(self) -> None:
         """Tell the wheel; once at the end of whatever moved a deadline, since each step of a request moves one."""
-        self._worker.wheel.set(self, min(self._read_deadline, self.answer_deadline, self._stall_deadline))
+        self.deadline = deadline = min(self._read_deadline, self.answer_deadline, self._stall_deadline)
+        if deadline < self.wheel_at:  # what `set` asks first: it is seldom so
+            self._worker.wheel.set(self, deadline)
 
     # -- pausing and closing ----------------------------------------------------------------------------------------
 

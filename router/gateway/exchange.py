@@ -20,7 +20,7 @@ from router.core.observations import (
     latency_bucket,
     outcome_of_status,
 )
-from router.core.traffic import NO_KEY, Role
+from router.core.traffic import CANDIDATE, NO_KEY, STABLE, Role
 from router.gateway import heads
 from router.gateway.mirror import COPY_OVERHEAD_BYTES, Copy
 from router.gateway.pieces import Pieces, add_piece
@@ -84,7 +84,7 @@ class Exchange:
         self.method = head.method
         self.internal_id = worker.next_id()
         self.request_id = head.request_id or self.internal_id
-        self.role = Role.STABLE
+        self.role = STABLE
         self.abandoned = False
         self.begun = False
         self.request_complete = False
@@ -150,7 +150,7 @@ class Exchange:
         self.assigned_at_s = worker.wall_s()
         if assignment is not None:
             self.role = assignment.serve
-            self._rescuable = standing.rescues and self.role is Role.CANDIDATE
+            self._rescuable = standing.rescues and self.role is CANDIDATE
         self.variant = standing.variant(self.role)
         self.variant.counts.started += 1
         if standing.live_tally is not None:
@@ -523,7 +523,7 @@ class Exchange:
                 self._copy = None
                 self.live_side.let_go("")
                 self.standing.live.drop_copy(f"live_{outcome.value}")
-                if self.role is Role.CANDIDATE and outcome.is_failure:
+                if self.role is CANDIDATE and outcome.is_failure:
                     self._count_failed_pair(outcome)
 
     # -- the rescue -------------------------------------------------------------------------------------------------
@@ -565,7 +565,7 @@ class Exchange:
         self._rescue = Rescue(self, self.variant.variant.name, failed)
         self._book(failed)
         standing = self.standing
-        self.role, self.variant = Role.STABLE, standing.stable
+        self.role, self.variant = STABLE, standing.stable
         self._answer_out.clear()
         self._rechunk = False
         self._keep_alive = self.head.keep_alive
@@ -629,7 +629,7 @@ class Exchange:
             return "not_mirror_safe"
         if self.method != b"POST":
             return "not_a_prediction"
-        if self.variant.live.full or self.standing.variant(self.role.other).line or self.worker.lag.standing:
+        if self.worker.lag.standing or self.variant.live.full or len(self.standing.variant(self.role.other).line):
             return "overload"
         if len(live.copies) >= live.route.mirror.in_flight:
             return "in_flight"
@@ -710,7 +710,7 @@ class Exchange:
         if self.standing.tally is not None:
             self._pair_cells = self.standing.tally.pairs.present
             self._pair_cells.started += 1
-            missing = f"{Role.CANDIDATE}:{outcome}"
+            missing = f"{CANDIDATE}:{outcome}"
             self._pair_cells.end(PairEnd(missing, "not_compared", f"{End.UNKNOWN}/{End.FAIL}", None))
 
     def pair_ended(self, end: "PairEnd") -> None:
@@ -735,7 +735,7 @@ class Exchange:
         if copy.side.done:
             self._spare_body()
             if live_side.done:
-                if self.standing.breaker is not None and self.role is Role.CANDIDATE:  # a rescue is witness enough
+                if self.standing.breaker is not None and self.role is CANDIDATE:  # a rescue is witness enough
                     self.standing.breaker.pair_ended(live_side.outcome, copy.side.outcome, self.key_cell)
                 self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
                 self.worker.recorder.put(self, live_side, copy.side)

@@ -102,7 +102,9 @@ class Pool:
             return True
         connection = self._spare(endpoint)
         if connection is not None:
-            self._start(connection, call)
+            self._busy.add(connection)
+            connection.take(call)
+            call.on_connected(connection)
             return True
         task = self._loop.create_task(self._connect(endpoint, call))
         self._connects.add(task)
@@ -130,15 +132,10 @@ class Pool:
         spare = self._idle.get(endpoint)
         while spare:
             connection, _ = spare.popitem()
-            if connection.usable and self._loop.time() - connection.idle_since < IDLE_S:
+            if self._loop.time() - connection.idle_since < IDLE_S and connection.usable:
                 return connection
             connection.close_idle()
         return None
-
-    def _start(self, connection: UpstreamConnection, call: Call) -> None:
-        self._busy.add(connection)
-        connection.take(call)
-        call.on_connected(connection)
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
@@ -155,11 +152,12 @@ class Pool:
                 return
             tried.append(other)
             connection = self._spare(other) or await self._open(other)
+        self._busy.add(connection)
         if call.abandoned:
-            self._busy.add(connection)
             self.idle(connection)
         else:
-            self._start(connection, call)
+            connection.take(call)
+            call.on_connected(connection)
 
     def _another(self, tried: "list[Endpoint]") -> "Endpoint | None":
         """Return one that serves and was not tried, while retries are saved up."""

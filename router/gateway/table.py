@@ -12,6 +12,7 @@ from router.core.levels import Levels, levels_of, thresholds_of
 from router.core.ports import SlowComparator
 from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
+    CANDIDATE,
     MIRROR,
     NO_KEY,
     SERVE,
@@ -149,8 +150,8 @@ class Standing:
     """
 
     __slots__ = (
-        "breaker", "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies", "keyed",
-        "live", "live_tally", "rescues", "rollout_id", "stable", "state", "tally", "tripped",
+        "_fixed", "breaker", "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies",
+        "keyed", "live", "live_tally", "rescues", "rollout_id", "stable", "state", "tally", "tripped",
     )  # fmt: skip
 
     def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None, *, judged: bool = True) -> None:
@@ -165,6 +166,11 @@ class Standing:
         self.tally = tally if self.candidate is not None else None
         self.live_tally = None if self.tripped else self.tally
         self.keyed = bool(live.route.affinity)
+        exposure = self.exposure
+        shares = (exposure.weight_bp, exposure.mirror_bp)
+        drawn = self.keyed or any(0 < share < FULL_BP for share in shares)
+        self._fixed = None if drawn or self.candidate is None else assign(exposure, 0, 0)
+        """Where all requests go alike, if they do."""
         self.first_failures = self.tally is not None and self.keyed and _asks_for_first_failures(state)
         rescue, total_s = live.route.rescue, live.route.timeouts.total_s
         self.rescues = judged and self.candidate is not None and rescue.enabled
@@ -180,8 +186,8 @@ class Standing:
         internal id. Shares of 0 % and 100 % need no hash: every bucket gives the same answer. Without an affinity key
         the cell is NO_KEY.
         """
-        if self.candidate is None:
-            return None, NO_KEY
+        if self._fixed is not None or self.candidate is None:
+            return self._fixed, NO_KEY
         exposure = self.exposure
         serve_bucket = mirror_bucket = 0
         cell = NO_KEY
@@ -207,7 +213,7 @@ class Standing:
 
     def variant(self, role: Role) -> LiveVariant:
         """Return the variant in `role`; stable where there is no candidate."""
-        return self.candidate if role is Role.CANDIDATE and self.candidate is not None else self.stable
+        return self.candidate if role is CANDIDATE and self.candidate is not None else self.stable
 
 
 def affinity_key(sources: "tuple[AffinitySource, ...]", head: heads.RequestHead) -> bytes:

@@ -60,7 +60,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a backend; answers go to the call that has it."""
 
     __slots__ = (
-        "_answer", "_call", "_complete", "_fresh", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_pool",
+        "_answer", "_call", "_complete", "_fresh", "_head_bytes", "_headers", "_in_head", "_junk", "_parser", "_paused",
+        "_pool",
         "_request_sent", "_silent_bytes", "_transport", "backend", "closed", "endpoint", "host_line",
         "idle_since",
     )  # fmt: skip
@@ -81,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._silent_bytes = 0
         self._complete = False
         self._junk = False
+        self._paused = False
         self._request_sent = False
         self._fresh = True
         """Whether nothing of an answer has come since the last one ended: the parser is where it was at first."""
@@ -121,11 +123,13 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop taking the answer, so that the backend is slowed down to the client's pace."""
         if not self.closed:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take the answer again."""
         if not self.closed:
+            self._paused = False
             self._transport.resume_reading()
 
     def abandon(self, *, timed_out: bool = False) -> None:
@@ -288,7 +292,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._fresh = True
         if reusable:
-            self._transport.resume_reading()  # a client that reads slowly may have stopped it
+            if self._paused:  # a client that reads slowly has stopped it
+                self.resume_reading()
             self._pool.idle(self)
         else:
             self._pool.closed(self)
