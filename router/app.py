@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import gc
 import os
 import random
 import secrets
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 DRAIN_S = 10.0
 """How long a process lets requests finish that was sent SIGTERM itself, past its parent. Chosen, as the parent's."""
-
-YOUNG_OBJECTS = 50_000
-"""After so many new objects a worker's garbage collector looks at them. Chosen: those of some seconds' pairs fit."""
 
 Announce = Callable[[str], None]
 
@@ -215,23 +211,11 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
             compare_command=command("compare"),
         )  # fmt: skip
         await worker.start(listener, strict=settings.strict)
-    _spare_the_collector()
     channel.send(Ready())
     parent = _Parent(channel, worker.snapshot)
     await worker.drain(await parent.until_drain())
     await parent.say_goodbye()
     await store.close()
-
-
-def _spare_the_collector() -> None:
-    """Have the garbage collector look at what requests leave behind, not at all that was made at the start, and rarely.
-
-    What a request makes is let go without it: cycles are broken where a request ends. Its pair waits for the recorder,
-    which at some thousand requests a second makes it look at all of them again and again (docs/adr/0014).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
 
 
 async def _control_process(end: socket.socket, listener: socket.socket) -> None:
