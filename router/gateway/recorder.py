@@ -21,9 +21,10 @@ from router.gateway.comparing import compare, half_of
 from router.gateway.comparing_wire import Use
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.large_answers import Job, LargeAnswers
+from router.gateway.open_batch import OpenBatch
 from router.gateway.side import SMALL_BYTES, Answers
 from router.gateway.tally import HOW_ENDED, PairEnd
-from router.store.pair_codec import encode_rows, row_of
+from router.store.pair_codec import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from router.gateway.side import Side
     from router.gateway.table import LiveTable, Standing
     from router.gateway.tally import Arrivals, Tally
-    from router.store.pair_codec import Row, SideColumns
+    from router.store.pair_codec import SideColumns
 
 TURN_S = 0.001
 """After how long no further pair is begun in one turn of the loop. One takes up to 0.9 ms (`SMALL_BYTES`), and the
@@ -45,11 +46,12 @@ whole turn may spend 2 ms on comparing (design.md section 5)."""
 RAW_OVERHEAD_BYTES = 3_072
 """What a pair holds besides bodies and field lines: the exchange, heads, lists. 2.7 KB by tracemalloc, 10 fields."""
 
-BATCH_PAIRS = 256
-"""Most pairs in one stream entry. Chosen: an entry of about 60 KiB, small beside a store's default limits."""
+BATCH_EVERY_S = 0.2
+"""How long a pair may wait for others. A write costs 0.2 ms of CPU here, as much in the store and a turn of its disk,
+however few pairs it brings. Chosen: below COUNTERS_EVERY_S, which is what decisions wait for."""
 
-BATCH_BYTES = 2**18
-"""Payloads after which a stream entry is closed before it has so many pairs. Chosen: one read of a socket."""
+BATCHES = 16
+"""Into how many batches at least a full queue is divided, so that letting go of the oldest loses little. Chosen."""
 
 COUNTERS_EVERY_S = 0.5
 """How old counters may be in the store. Chosen: half a turn of control, and one write for many pairs."""
@@ -88,9 +90,7 @@ class Recorder:
         self.answers = Answers(config.answer_bytes, config.answers_bytes)
         self.large = LargeAnswers(compare_command, now)
         self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
-        self._fresh: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
-        self._fresh_bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        """Of their payloads."""
+        self._open: dict[tuple[str, str], OpenBatch] = {}
         self._outbox: deque[RecordBatch] = deque()
         self._wake = asyncio.Event()
         self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -98,6 +98,7 @@ class Recorder:
         self._settled: WeakSet[Tally] = WeakSet()
         """Those of past exposures that change no more and have been sent."""
         self._counters_at = 0.0
+        self._batched_at = 0.0
         self.firsts = Firsts(store)
 
     # -- the request path -------------------------------------------------------------------------------------------
@@ -153,18 +154,22 @@ class Recorder:
             self._compare(exchange, live, copy, size)
             if self._now() > until:
                 break
-        for place, rows in self._fresh.items():
-            if len(rows) >= BATCH_PAIRS or (rows and not raw):
-                self._close_batch(place)
         if self._now() - self._counters_at >= COUNTERS_EVERY_S:
             self.batch_counters(table)
+        due = self._now() - self._batched_at >= BATCH_EVERY_S
+        if due:
+            self._batched_at = self._now()
+        for place, batch in tuple(self._open.items()):
+            if due or batch.full:
+                self._close_batch(place, {})
+            else:
+                self.queue_bytes += batch.encode()
         return bool(raw)
 
-    def _close_batch(self, place: tuple[str, str]) -> None:
-        rows = self._fresh[place]
-        self._enqueue(*place, len(rows), encode_rows(*place, rows), {})
-        rows.clear()
-        self._fresh_bytes[place] = 0
+    def _close_batch(self, place: tuple[str, str], counters: "Mapping[CounterKey, int]") -> None:
+        batch = self._open.pop(place, None) or OpenBatch()
+        self.queue_bytes -= batch.encoded_bytes
+        self._enqueue(*place, batch.pairs, batch.close(*place), counters)
 
     def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
         route = exchange.standing.live
@@ -196,25 +201,25 @@ class Recorder:
             distance = None if far is None or not math.isfinite(far) else str(distance_bucket(far))
             exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
         place = standing.live.route.name, standing.rollout_id
-        self._fresh[place].append(
-            row_of(
-                exchange.internal_id.decode(),
-                exchange.request_id.decode(),
-                standing.exposure.id,
-                exchange.assigned_at_s,
-                served,
-                _columns(stable, compared.stable, keep=keep),
-                _columns(candidate, compared.candidate, keep=keep),
-                comparison,
-                (),
-                exchange.key_cell,
-                payload,
-            )
+        batch = self._open.get(place)
+        if batch is None:
+            batch = self._open[place] = OpenBatch(self._limit // BATCHES)
+        row = row_of(
+            exchange.internal_id.decode(),
+            exchange.request_id.decode(),
+            standing.exposure.id,
+            exchange.assigned_at_s,
+            served,
+            _columns(stable, compared.stable, keep=keep),
+            _columns(candidate, compared.candidate, keep=keep),
+            comparison,
+            (),
+            exchange.key_cell,
+            payload,
         )
-        if payload is not None:
-            self._fresh_bytes[place] += payload.size
-            if self._fresh_bytes[place] >= BATCH_BYTES:
-                self._close_batch(place)
+        batch.add(row, payload)
+        if payload is not None and batch.full:
+            self._close_batch(place, {})
 
     def batch_counters(self, table: "LiveTable") -> None:
         """Write the counters of the present rollouts that have changed."""
@@ -222,9 +227,13 @@ class Recorder:
         for name, standing in table.standings.items():
             if standing.rollout_id:
                 changed = self._changed_counters(table, name, standing.rollout_id)
-                if changed:
-                    waiting = self._take_counters(name, standing.rollout_id)
-                    self._enqueue(name, standing.rollout_id, 0, b"", {**waiting, **changed})
+                if not changed:
+                    continue
+                place = name, standing.rollout_id
+                if self._outbox:  # the store is behind: pairs may have to be let go, and these are better apart
+                    self._enqueue(*place, 0, b"", {**self._take_counters(*place), **changed})
+                else:
+                    self._close_batch(place, changed)
 
     def _changed_counters(self, table: "LiveTable", route: str, rollout: str) -> "Mapping[CounterKey, int]":
         sent = self._sent.setdefault((route, rollout), {})
@@ -319,7 +328,7 @@ class Recorder:
         """Return when everything that was put or counted has been written; callers bound it by a timeout."""
         while self._raw or self.firsts or self.large:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(0.01)
-        self._counters_at = 0.0  # due with the next tick
+        self._counters_at = self._batched_at = 0.0  # due with the next tick
         while self._outbox or not self._counters_at:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.01)
 

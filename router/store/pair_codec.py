@@ -58,16 +58,21 @@ def row_of(  # noqa: PLR0913, PLR0917 - the fields of a Pair
     return row if payload is None else (*row, (payload.request, payload.stable, payload.candidate))
 
 
-def encode_rows(route: str, rollout: str, rows: Sequence[Row]) -> bytes:
-    """Return one batch of one Route and one rollout, in the given order; no rows give no bytes."""
-    if not rows:
-        return b""
-    batch = {"v": VERSION, "route": route, "rollout": rollout, "pairs": rows}
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Return rows as one part of a batch, in the given order."""
     try:
-        return orjson.dumps(batch)
+        return orjson.dumps(rows)[1:-1]
     except TypeError:
         # A lone surrogate in some text (a model can answer with one) must not cost the other pairs.
-        return orjson.dumps(_without_surrogates(batch))
+        return orjson.dumps(_without_surrogates(rows))[1:-1]
+
+
+def join_rows(route: str, rollout: str, parts: Sequence[bytes]) -> bytes:
+    """Return the batch of one Route and one rollout that is made of these parts; none give no bytes."""
+    if not parts:
+        return b""
+    head = orjson.dumps({"v": VERSION, "route": route, "rollout": rollout})
+    return b'%b,"pairs":[%b]}' % (head[:-1], b",".join(parts))
 
 
 def encode_pairs(pairs: Sequence[Pair]) -> bytes:
@@ -83,7 +88,7 @@ def encode_pairs(pairs: Sequence[Pair]) -> bytes:
             raise ValueError(
                 f"pairs of ({route}, {rollout}) and ({pair.route}, {pair.rollout}) in one batch; make one for each"
             )
-    return encode_rows(route, rollout, [_row(pair) for pair in pairs])
+    return join_rows(route, rollout, [encode_rows([_row(pair) for pair in pairs])])
 
 
 def _row(pair: Pair) -> Row:

@@ -47,7 +47,7 @@ CONNECTIONS = 8
 BATCHES_AT_ONCE = 16
 """Batches of pairs read in one go, at most: a few MiB, so that a read stays within its deadline."""
 
-PAGE_BATCHES = 4
+PAGE_BATCHES = 2
 """Batches in one page of `pairs_after`: up to 1,024 pairs, some 10 ms of reading between two turns of the loop."""
 
 DECISIONS_AT_ONCE = 500

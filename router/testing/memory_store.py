@@ -33,7 +33,7 @@ from router.store.stored_states import decode_states
 BEAT_S = 0.5
 """Pause between two empty notices, as on the real line."""
 
-PAGE_BATCHES = 4
+PAGE_BATCHES = 2
 """Batches in one page of pairs."""
 
 QUEUED = 1_000

@@ -17,7 +17,7 @@ from router.core.observations import Comparison, Payload
 from router.core.payloads import FieldPath, Selection
 from router.core.traffic import SERVE, AffinityKind, AffinitySource, draw_of, key_cell
 from router.gateway.capture import PAYLOAD_BYTES
-from router.gateway.recorder import BATCH_BYTES
+from router.gateway.open_batch import BATCH_BYTES
 from tests.gateway.bench import ADAPTERS, COMPARATORS, Bench, Gateway, route_of, started, until
 from tests.gateway.upstreams import Script, answering, ok
 
@@ -196,8 +196,9 @@ async def test_pr2_nothing_seeded_stands_in_the_queue_for_the_store(bench: Bench
     while recorder.tick(gateway.worker.table):
         pass
     queue = [batch for batch in recorder._outbox if batch.pairs]  # noqa: SLF001 - what PR2 is about
-    assert sum(batch.pairs for batch in queue) == 200
-    found = reachable(queue, recorder._fresh)  # noqa: SLF001
+    still_open = recorder._open  # noqa: SLF001
+    assert sum(batch.pairs for batch in queue) + sum(batch.pairs for batch in still_open.values()) == 200
+    found = reachable(queue, still_open)
     assert (b"inputs" in found, seeds_in(found)) == (True, [])
     assert seeds_in(reachable([json.dumps(REQUEST).encode()])) == [*SEEDED]
     gateway.server.mend()
