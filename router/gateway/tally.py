@@ -233,14 +233,17 @@ class Seconds(Generic[Cell]):
         return not self._recent and not self.present.started
 
     def at_cuts(self, now: float, total_s: float) -> "Iterator[tuple[str, Cell]]":
-        """Yield each of CUTS with what became of all that began that long ago or earlier."""
-        for cut, age_s in zip(CUTS, CUT_AGES_S, strict=True):
-            found = self._make()
-            found.add(self._earlier)
-            until = now - (total_s if age_s is None else age_s)
-            for cell in self._recent:
-                if not cut or cell.closed_at <= until:
-                    found.add(cell)
+        """Yield each of CUTS with what became of all that began that long ago or earlier; good until the next one."""
+        ages = [total_s if age_s is None else age_s for age_s in CUT_AGES_S]
+        found = self._make()
+        found.add(self._earlier)
+        cells = iter(self._recent)
+        cell = next(cells, None)
+        # From the oldest cut on, each has all of the one before it: so every cell is added once.
+        for age_s, cut in sorted(zip(ages, CUTS, strict=True), reverse=True):
+            while cell is not None and (not cut or cell.closed_at <= now - age_s):
+                found.add(cell)
+                cell = next(cells, None)
             if not cut:
                 found.add(self.present)
             yield cut, found
