@@ -235,14 +235,14 @@ async def test_ov9_an_answer_that_would_take_all_memory_is_not_compared(bench: B
     rows = 4_190_000
     data = b",".join([b"1"] * rows)
     body = b'{"outputs":[{"name":"label","shape":[%d],"data":[%b]}]}' % (rows, data)
-    gateway = await shadowed(bench, ok(body), ok(body))
+    gateway = await shadowed(bench, ok(body), ok(body.replace(b"[1,", b"[2,")))  # equal ones are read only once
     await ask(bench)
     (pair,) = await gateway.pairs(1, within_s=WITHIN_S)
     assert pair.comparison.same is None
     asked, _, why = pair.comparison.reason.partition(" takes ")  # which of the two is too much depends on the machine
     assert asked in {"size: to read the answer of stable", "size: to read the answer of candidate"}
     assert why == "more memory than the comparing process may have"
-    assert pair.stable.digest == pair.candidate.digest != ""
+    assert "" not in {pair.stable.digest, pair.candidate.digest}
     assert pid_of(gateway) is not None
 
 
