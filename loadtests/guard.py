@@ -26,8 +26,8 @@ from loadtests.processes import GATEWAY_CORE, cpu_s, end_by_sigterm, free_ports,
 
 RECORDED_ON = "2026-11-25"
 RECORDED: Mapping[str, float] = {PLAIN: 0.40, MIRROR: 0.90}
-"""CPU of parent and worker for a request, by that of the reference: `python -m loadtests.guard` gave 0.38 and 0.40, 0.82
-and 0.96."""
+"""CPU of parent and worker for a request, by that of the reference: `python -m loadtests.guard` gave 0.38, 0.40 and
+0.82, 0.96."""
 DEARER, CHEAPER = 1.25, 0.75
 """The bounds as shares of the record. Chosen: quiet and busy runs of the same tree lay up to 17 % apart."""
 
