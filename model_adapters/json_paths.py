@@ -20,6 +20,7 @@ from model_adapters.json_bodies import json_of
 from model_adapters.rows import Row, joined, row_of
 from router.core.errors import ConfigError, UnreadableError
 from router.core.inference import InferenceRequest, Prediction, RawAnswer, RawRequest
+from router.core.options import OptionReader
 from router.core.traffic import Variant
 
 OPTIONS = ("confidence", "features", "label", "score")
@@ -50,9 +51,7 @@ class JsonPaths:
 
     def configured(self, options: Mapping[str, object]) -> "JsonPaths":
         """Return the adapter with these paths. Raises ConfigError whose `field` is the option's name."""
-        for name, value in options.items():
-            if name not in OPTIONS:
-                raise ConfigError(name, value, f"no option of this name; known: {', '.join(OPTIONS)}")
+        OptionReader(options, OPTIONS)  # refuses names that are none
         found = {name: compiled(name, value) for name, value in options.items()}
         if "score" in found and "confidence" in found:
             raise ConfigError("confidence", options["confidence"], "either `score` or `confidence`")

@@ -1,10 +1,9 @@
 """MLflow's scoring server: `POST .../invocations`, answers under `predictions`. Rows are read as `rows` says."""
 
-import csv
-from io import StringIO
 from typing import Any
 
 from model_adapters.addressing import check_no_names, to_path
+from model_adapters.csv_bodies import content_type, csv_rows
 from model_adapters.json_bodies import json_of, object_of
 from model_adapters.rows import columns_of, prediction_of
 from router.core.errors import UnreadableError
@@ -53,24 +52,6 @@ class MLflow:
         if variant.model is not None or variant.version is not None:
             raise UnreadableError("the mlflow adapter cannot write a model into a request")
         return to_path(raw, variant)
-
-
-def content_type(headers: tuple[tuple[str, str], ...]) -> str:
-    """Return the media type in lower case, without parameters; empty where none is said."""
-    for name, value in headers:
-        if name == "content-type":
-            return value.partition(";")[0].strip().lower()
-    return ""
-
-
-def csv_rows(body: bytes, what: str) -> list[list[str]]:
-    """Return the lines of CSV that are not empty. Raises UnreadableError, which begins with `what`."""
-    try:
-        return [row for row in csv.reader(StringIO(body.decode(), newline=""), strict=True) if row]
-    except UnicodeDecodeError:
-        raise UnreadableError(f"{what}: expected CSV in UTF-8") from None
-    except csv.Error as error:
-        raise UnreadableError(f"{what}: not CSV ({str(error)[:80]})") from None
 
 
 def _rows(body: dict[str, Any]) -> int:

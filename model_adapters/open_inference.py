@@ -19,10 +19,9 @@ from math import prod
 from typing import Any
 from urllib.parse import quote, unquote
 
-import orjson
-
 from model_adapters.addressing import check_one_address, readdressed, split_target
 from model_adapters.binary_tensors import fill, json_length
+from model_adapters.json_bodies import object_of
 from router.core.errors import UnreadableError
 from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
@@ -67,7 +66,7 @@ class OpenInference:
     def read_answer(self, raw: RawAnswer) -> Prediction:
         """Return labels and scores by the rules above."""
         try:
-            return _prediction(_object(raw.body, "answer").get("outputs"))
+            return _prediction(object_of(raw.body, "answer").get("outputs"))
         except UnreadableError:  # plain JSON is the common case, and is not asked for a header field first
             if json_length(raw.headers, raw.body) is None:
                 raise
@@ -90,8 +89,8 @@ def _whole(raw: RawRequest | RawAnswer, what: str, tensors: str) -> dict[str, An
     """Return the object in a body, the data of binary tensors filled in."""
     length = json_length(raw.headers, raw.body)
     if length is None:
-        return _object(raw.body, what)
-    value = _object(raw.body[:length], what)
+        return object_of(raw.body, what)
+    value = object_of(raw.body[:length], what)
     fill(value.get(tensors), raw.body[length:])
     return value
 
@@ -113,16 +112,6 @@ def _prediction(outputs: object) -> Prediction:
 
 def _place(version: str) -> str:
     return f"/versions/{quote(version, safe='')}"
-
-
-def _object(body: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableError(f"{what}: not JSON ({error.msg[:80]} at byte {error.pos})") from None
-    if not isinstance(value, dict):
-        raise UnreadableError(f"{what}: expected a JSON object")
-    return value
 
 
 def _shape(tensor: dict[str, Any]) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from model_adapters.addressing import check_no_names, readdressed, split_target
+from model_adapters.csv_bodies import content_type, csv_rows
 from model_adapters.json_bodies import json_of
-from model_adapters.mlflow import content_type, csv_rows
 from model_adapters.rows import Row, joined, prediction_of, row_of
 from router.core.errors import ConfigError, UnreadableError
 from router.core.inference import InferenceRequest, Prediction, RawAnswer, RawRequest
