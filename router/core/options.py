@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 from router.core.errors import ConfigError
 from router.core.payloads import FieldPath
@@ -13,6 +13,13 @@ Options: TypeAlias = tuple[tuple[str, Option], ...]
 """Name and value of each, sorted by name."""
 
 Plugin = TypeVar("Plugin")
+
+
+class PluginUse(NamedTuple):
+    """Which plug-in a Route uses, with options of its own."""
+
+    name: str
+    options: Options = ()
 
 
 @runtime_checkable

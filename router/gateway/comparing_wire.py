@@ -7,10 +7,10 @@ bytes, and a process that read them is trusted with no more than a small answer.
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO
 
 from router.core.observations import Comparison
-from router.core.options import Option, Options, configured
+from router.core.options import Option, PluginUse, configured
 from router.core.ports import Comparator, ModelAdapter
 from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
 from router.gateway.pieces import Pieces
@@ -21,19 +21,7 @@ ANSWER_BYTES = 16 * 2**10
 """Longest answer of the comparing process. Chosen: a reason and two readings take less than 2 KiB."""
 
 
-class Use(NamedTuple):
-    """A plug-in as a Route uses it."""
-
-    name: str
-    options: Options = ()
-
-    @classmethod
-    def read(cls, told: tuple[str, list[tuple[str, Option]]]) -> Self:
-        """Return what JSON has made lists of."""
-        return cls(told[0], tuple([(name, option) for name, option in told[1]]))
-
-
-def question(adapter: Use, comparator: Use, stable: Half, candidate: Half) -> Pieces:
+def question(adapter: PluginUse, comparator: PluginUse, stable: Half, candidate: Half) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
     halves = [
         {
@@ -57,12 +45,17 @@ def answer_next(
         return None
     asked = json.loads(stream.read(LENGTH.unpack(length)[0]))
     stable, candidate = [_half(told, stream) for told in asked["halves"]]
-    adapter, comparator = Use.read(asked["adapter"]), Use.read(asked["comparator"])
+    adapter, comparator = _use(asked["adapter"]), _use(asked["comparator"])
     if adapter.name not in adapters:
         return _frame(not_compared(comparator.name, "this adapter is not installed"))
     compares = configured(comparators[comparator.name], comparator.options)
     reads = configured(adapters[adapter.name], adapter.options)
     return _frame(compare(reads, compares, stable, candidate))
+
+
+def _use(told: tuple[str, list[tuple[str, Option]]]) -> PluginUse:
+    """Return what JSON has made lists of."""
+    return PluginUse(told[0], tuple([(name, option) for name, option in told[1]]))
 
 
 def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:

@@ -15,8 +15,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from router.core.options import PluginUse
 from router.gateway.comparing import Compared, Half, not_compared
-from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, Use, question, read_answer
+from router.gateway.comparing_wire import ANSWER_BYTES, LENGTH, question, read_answer
 
 if TYPE_CHECKING:
     from router.gateway.pieces import Pieces
@@ -39,8 +40,8 @@ POLL_S = 0.005
 class Job(NamedTuple):
     """One pair to be compared; `done` is told the result, once."""
 
-    adapter: Use
-    comparator: Use
+    adapter: PluginUse
+    comparator: PluginUse
     stable: Half
     candidate: Half
     done: Callable[[Compared], None]

@@ -14,11 +14,11 @@ from weakref import WeakSet
 
 from router.core.errors import StoreUnavailableError
 from router.core.observations import ANSWERS, distance_bucket
+from router.core.options import PluginUse
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
 from router.gateway.capture import Capture
 from router.gateway.comparing import compare, half_of
-from router.gateway.comparing_wire import Use
 from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPair, FirstRequest, Firsts, Subject
 from router.gateway.large_answers import Job, LargeAnswers
 from router.gateway.open_batch import OpenBatch
@@ -179,8 +179,8 @@ class Recorder:
         if _is_short(stable, route.loop_bytes) and _is_short(candidate, route.loop_bytes):
             done(compare(route.adapter, route.comparator, first, second))
         else:
-            adapter = Use(route.adapter.name, route.route.adapter_options)
-            comparator = Use(route.comparator.name, route.route.comparator_options)
+            adapter = PluginUse(route.adapter.name, route.route.adapter_options)
+            comparator = PluginUse(route.comparator.name, route.route.comparator_options)
             self.large.put(Job(adapter, comparator, first, second, done))
 
     def _record(  # noqa: PLR0913, PLR0917 - one argument for each part of a pair

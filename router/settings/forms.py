@@ -4,7 +4,6 @@ Each reader raises ValueError with what was expected.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 
 from router.core.config import STORE_SCHEMES
-from router.core.options import Option, Options
+from router.core.options import Option, PluginUse
 from router.core.payloads import FieldPath
 from router.core.traffic import AffinityKind, AffinitySource, Backend
 
@@ -145,14 +144,6 @@ def payload_paths(value: object) -> object:
     if value is True:
         raise ValueError('false, or a list of the fields to keep, such as ["$.inputs[*].name"]; ["$"] keeps all')
     return [] if value is False else value
-
-
-@dataclass(frozen=True, slots=True)
-class PluginUse:
-    """Which plug-in a Route uses, with options of its own, sorted by name."""
-
-    name: str
-    options: Options = ()
 
 
 def plugin_use(value: object) -> PluginUse:

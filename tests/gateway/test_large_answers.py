@@ -14,10 +14,11 @@ from model_adapters.comparators.label import Label
 from model_adapters.open_inference import OpenInference
 from router.core.config import KIB, MIB, RecorderConfig
 from router.core.observations import Comparison, Pair
+from router.core.options import PluginUse
 from router.core.traffic import Role
 from router.gateway import large_answers
 from router.gateway.comparing import Half, compare
-from router.gateway.comparing_wire import LENGTH, Use, question, read_answer
+from router.gateway.comparing_wire import LENGTH, question, read_answer
 from router.gateway.large_answers import WAITING, LargeAnswers
 from router.gateway.side import SMALL_BYTES, Answers, Side
 from router.plugins import load_adapters, load_comparators
@@ -137,7 +138,7 @@ async def test_ov9_the_process_says_what_the_loop_would_have_said() -> None:
     try:
         for stable in HALVES.values():
             for candidate in HALVES.values():
-                found = await process.ask(question(Use("open_inference"), Use("label"), stable, candidate))
+                found = await process.ask(question(PluginUse("open_inference"), PluginUse("label"), stable, candidate))
                 assert read_answer(found) == compare(OpenInference(), Label(), stable, candidate)
     finally:
         await process.end()
@@ -328,7 +329,11 @@ async def test_ov9_only_so_many_pairs_wait(bench: Bench) -> None:
     half = HALVES["labels"]
     for _ in range(WAITING + 3):
         job = large_answers.Job(
-            Use("open_inference"), Use("label"), half, half, lambda found: told.append(found.comparison.reason)
+            PluginUse("open_inference"),
+            PluginUse("label"),
+            half,
+            half,
+            lambda found: told.append(found.comparison.reason),
         )
         large.put(job)
     assert told == ["size: waiting"] * 3
@@ -352,6 +357,6 @@ async def test_ov9_answers_beyond_the_settings_are_not_compared(bench: Bench) ->
 def test_ov9_a_question_holds_the_bodies_themselves() -> None:
     """Eight MiB are not copied to be asked about."""
     body = bytearray(b"x" * 100)
-    head, first = question(Use("a"), Use("c"), Half(200, [b"x: \xe9"], [body], ""), HALVES["nothing"])
+    head, first = question(PluginUse("a"), PluginUse("c"), Half(200, [b"x: \xe9"], [body], ""), HALVES["nothing"])
     assert first is body
     assert LENGTH.unpack(head[: LENGTH.size])[0] == len(head) - LENGTH.size
