@@ -178,7 +178,9 @@ class RecorderBlock(Block):
     queue: Size = written("16MiB", "What may wait for the store; the rest is dropped and counted.")
     answer: Size = written("8MiB", "Longest answer that is compared.")
     answers: Size = written("32MiB", "All answers over 4 KiB that are held to be compared; at least twice `answer`.")
-    interval: Duration = written("50ms", "Time between two writes.")
+    interval: Duration = written(
+        "50ms", "Time between two turns: pairs read and counted. They are written every 0.2 s, counters every 0.5 s."
+    )
 
     @model_validator(mode="after")
     def _room_for_a_pair(self) -> "RecorderBlock":
