@@ -94,7 +94,7 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._copy: Copy | None = None
         self._copy_started = False
-        self._early: list[bytes] = []
+        self._early: list[bytes] | None = None  # what comes of the body before it is our turn
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._kept: Pieces | None = None
@@ -166,9 +166,10 @@ class Exchange:
             self._kept = []
         if head.expects_continue and not self.request_complete:
             self._client.write(heads.CONTINUE)
-        early, self._early = self._early, []
-        for data in early:
-            self._take(data)
+        if self._early is not None:
+            early, self._early = self._early, None
+            for data in early:
+                self._take(data)
         if self.request_complete:
             self._on_complete()
 
@@ -176,7 +177,7 @@ class Exchange:
         """Begin with a request whose body, without framing, has come already."""
         self._request_bytes = len(body)
         if body:
-            self._early.append(body)
+            self._early = [body]
         self.request_complete = True
         self.begin()
         self.flush()
@@ -187,7 +188,10 @@ class Exchange:
             return
         self._request_bytes += len(data)
         if not self.begun:
-            self._early.append(data)  # of one read at most; whether it is too much is said when it is our turn
+            # Of one read at most; whether it is too much is said when it is our turn.
+            if self._early is None:
+                self._early = []
+            self._early.append(data)
         elif self._request_bytes > self.worker.limits.body_bytes:
             self._end_by_us(Outcome.OVERSIZE, 413, f"a body may have at most {self.worker.limits.body_bytes} bytes")
         else:

@@ -82,7 +82,7 @@ class RequestHead:
         self.expects_continue = False
         self.request_id = b""
         self.override = b""
-        self.forwarded_for: list[bytes] = []
+        self.forwarded_for: tuple[bytes, ...] = ()
         self.claims = b""
         self.forwarded_proto = b""
         self.forwarded_host = b""
@@ -142,7 +142,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
         elif lower == b"x-turnout-variant":
             head.override = value
         elif lower == b"x-forwarded-for":
-            head.forwarded_for.append(value)
+            head.forwarded_for += (value,)
         elif lower == b"x-forwarded-proto":
             head.forwarded_proto = value
         elif lower == b"x-forwarded-host":

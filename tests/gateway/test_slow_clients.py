@@ -76,7 +76,7 @@ async def test_ov3_a_thousand_slow_clients_are_not_noticed_by_good_ones(
     p99, so that only the long form holds it against its limit.
     """
     limits = {f"{name}_s": DEADLINE_S for name in ("header_deadline", "body_deadline", "write_stall")}
-    run = partial(worker, limits=limits, variant={"max_in_flight": 2 * CONNECTIONS})
+    run = partial(worker, watch=True, limits=limits, variant={"max_in_flight": 2 * CONNECTIONS})
     wire = request("POST", "/good", b"x")
     apart_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
     beside_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -1,7 +1,8 @@
 """A gateway worker in a process of its own, so that its memory can be measured: `python worker_process.py JSON`.
 
 It prints its port, and a line of JSON (`report`) for each line it reads; the end of its input ends it. `limits` and
-`variant` of JSON are fields of Limits and of the stable variant.
+`variant` of JSON are fields of Limits and of the stable variant; with `watch` it notes how long clients last, and so
+holds each of them a little longer.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Watch:
         return found
 
 
-def report(gateway: Gateway, watch: Watch) -> dict[str, Any]:
+def report(gateway: Gateway, watch: Watch | None) -> dict[str, Any]:
     """Return what the worker holds, has dropped and has recorded, how late its loop was, how long clients lasted."""
     recorder, metrics = gateway.worker.recorder, gateway.worker.snapshot()
     lag = metrics["turnout_loop_lag_seconds"][()]
@@ -76,7 +77,7 @@ def report(gateway: Gateway, watch: Watch) -> dict[str, Any]:
         "dropped": {"/".join(cell): number for cell, number in metrics["turnout_dropped_total"].items() if number},
         "pairs": {cell[0]: number for cell, number in metrics["turnout_pairs_total"].items()},
         "lag": lag.counts,
-        "clients": watch.take(),
+        "clients": watch.take() if watch is not None else {},
     }
 
 
@@ -95,12 +96,13 @@ async def main(options: dict[str, Any]) -> None:
             **{"write_stall_s": 600.0, "body_deadline_s": 600.0, "pipelined": 1_000, **options.get("limits", {})}
         )
         gateway = await bench.gateway(route, states=[started(0, options.get("mirror_bp", 0))], limits=limits)
-        watch = Watch(gateway)
-        watching = asyncio.create_task(watch.run())
+        watch = Watch(gateway) if options.get("watch") else None
+        watching = asyncio.create_task(watch.run()) if watch is not None else None
         print(gateway.port, flush=True)  # noqa: T201 - how it speaks
         while await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(report(gateway, watch)), flush=True)  # noqa: T201 - how it speaks
-        watching.cancel()
+        if watching is not None:
+            watching.cancel()
         await bench.end()
 
 
