@@ -65,7 +65,7 @@ class Finished:
 
     def __init__(self, standing: Any, number: int) -> None:  # noqa: ANN401 - a Standing
         self.standing = standing
-        self.head = SimpleNamespace(fields=[(b"content-type", b"content-type: application/json\r\n")])
+        self.head = SimpleNamespace(lines=b"content-type: application/json\r\n")
         self.request_body = None
         self.internal_id = b"3f9c2a7d41b0-%d" % number
         self.request_id = self.internal_id
@@ -138,7 +138,8 @@ def halves_of(
         side = Side(role, recorder.answers)
         side.status = 200
         side.answer = AnswerHead(200)
-        side.answer.fields = list(FIELDS)
+        side.answer.fields = FIELDS
+        side.answer.lines = b"".join(FIELDS)
         side.add(bytes(bytearray(body)))
         side.end(Outcome.OK, dice.lognormvariate(1.0, 0.3))
         made.append(side)

@@ -1,7 +1,7 @@
 """Requests and answers as an adapter sees them: raw bytes in, small plain values out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -79,8 +79,7 @@ class Generated:
     tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a model said: one label and one score per row of the batch; either may be empty.
 
     Labels are text (a class, a rounded number), scores are what the model thinks of that label (a probability, a
@@ -94,15 +93,18 @@ class Prediction:
     generated: Generated | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One Variant's answer, ready to be compared. `prediction` is None when the adapter reads none.
 
-    `body` is there for comparators that read it themselves.
+    `body` is there for comparators that read it themselves. A NamedTuple, as Prediction and Comparison are: gateways
+    make some for each pair, and a frozen dataclass takes two to three times as long to make.
     """
 
     status: int
     body_bytes: int
     digest: str
     prediction: Prediction | None = None
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}, {self.body_bytes} bytes, {self.prediction}>"

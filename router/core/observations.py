@@ -91,8 +91,7 @@ class PairSide:
     score: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """How two answers differ. `same` is None when they were not compared; `reason` says why, or what differs."""
 
     comparator: str

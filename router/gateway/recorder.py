@@ -105,9 +105,9 @@ class Recorder:
 
     def put(self, exchange: "Exchange", live: "Side", copy: "Side") -> None:
         """Take a pair whose halves are both closed."""
-        lines = sum([len(line) for _, line in exchange.head.fields])
-        body = len(exchange.request_body or b"")
-        size = RAW_OVERHEAD_BYTES + lines + body + _held_bytes(live) + _held_bytes(copy)
+        size = RAW_OVERHEAD_BYTES + len(exchange.head.lines) + _held_bytes(live) + _held_bytes(copy)
+        if exchange.request_body is not None:
+            size += len(exchange.request_body)
         if self.queue_bytes + size > self._limit and not self._make_room(size):
             self.drops["queue_full"] += 1
             live.let_go("")
@@ -174,14 +174,15 @@ class Recorder:
     def _compare(self, exchange: "Exchange", live: "Side", copy: "Side", size: int) -> None:
         route = exchange.standing.live
         stable, candidate = (live, copy) if live.role is Role.STABLE else (copy, live)
-        done = partial(self._record, exchange, live.role, stable, candidate, size)
         first, second = half_of(stable), half_of(candidate)
         if _is_short(stable, route.loop_bytes) and _is_short(candidate, route.loop_bytes):
-            done(compare(route.adapter, route.comparator, first, second))
-        else:
-            adapter = PluginUse(route.adapter.name, route.route.adapter_options)
-            comparator = PluginUse(route.comparator.name, route.route.comparator_options)
-            self.large.put(Job(adapter, comparator, first, second, done))
+            compared = compare(route.adapter, route.comparator, first, second)
+            self._record(exchange, live.role, stable, candidate, size, compared)
+            return
+        done = partial(self._record, exchange, live.role, stable, candidate, size)
+        adapter = PluginUse(route.adapter.name, route.route.adapter_options)
+        comparator = PluginUse(route.comparator.name, route.route.comparator_options)
+        self.large.put(Job(adapter, comparator, first, second, done))
 
     def _record(  # noqa: PLR0913, PLR0917 - one argument for each part of a pair
         self, exchange: "Exchange", served: Role, stable: "Side", candidate: "Side", size: int, compared: "Compared"
@@ -340,7 +341,7 @@ def _is_short(side: "Side", loop_bytes: int) -> bool:
 
 def _held_bytes(side: "Side") -> int:
     """Return what one half of a raw pair holds that is counted nowhere else: a short body, the lines of its fields."""
-    lines = sum(map(len, side.answer.fields)) if side.answer is not None else 0
+    lines = len(side.answer.lines) if side.answer is not None else 0
     return lines if side.body is None or side.body_bytes > SMALL_BYTES else lines + side.body_bytes
 
 
@@ -352,7 +353,7 @@ def _columns(side: "Side", reading: "Reading", *, keep: bool) -> "SideColumns":
     return (
         side.outcome,
         side.status if side.outcome in ANSWERS else 0,
-        round(side.latency_ms, 3),
+        int(side.latency_ms * 1000 + 0.5) / 1000,  # a third of the time of `round`
         side.body_bytes,
         reading.digest,
         reading.label if keep else None,
