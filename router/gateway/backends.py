@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from router.gateway.endpoints import is_address
 from router.gateway.probes import answers_well
+from router.gateway.rota import Rota
 from router.telemetry import logs
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Backends:
         self._watched = [
             _Watched(live.route.name, name, variant) for live in lives for name, variant in live.variants.items()
         ]
+        self._rota = Rota(self._watched)
+        self._probed = [one for one in self._watched if one.variant.variant.probe is not None]
         self._log = logs.get("backends")
         self._said: dict[_Watched, tuple[Endpoint, ...]] = {}
         self._say_at_s = 0.0
@@ -61,7 +64,7 @@ class Backends:
 
     def turn(self, now_s: float) -> None:
         """Let time pass: names that are due, endpoints that may be tried again, probes, and what is to be said."""
-        for _, _, variant in self._watched:
+        for _, _, variant in self._rota.turn():
             endpoints = variant.endpoints
             endpoints.turn(now_s)
             if endpoints.doubted:
@@ -96,7 +99,7 @@ class Backends:
     def _probe(self, now_s: float) -> None:
         due: dict[Endpoint, float] = {}
         busy = set(self._probes.values())
-        for _, _, variant in self._watched:
+        for _, _, variant in self._probed:
             spec = variant.variant.probe
             if spec is None:
                 continue

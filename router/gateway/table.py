@@ -32,6 +32,7 @@ from router.gateway.breaker import Breaker, Trip
 from router.gateway.endpoints import Endpoints
 from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
+from router.gateway.rota import Rota
 from router.gateway.side import SMALL_BYTES
 from router.gateway.tally import Tally, VariantCounts
 from router.gateway.upstream import tls_context
@@ -91,6 +92,7 @@ class LiveRoute:
         "copies",
         "copy_bytes",
         "copy_drops",
+        "lines",
         "loop_bytes",
         "mirror_safe",
         "pairs",
@@ -112,6 +114,7 @@ class LiveRoute:
         self.mirror_safe = route.mirror_safe
         self.withheld = frozenset(name.encode() for name in route.mirror.withheld)
         self.variants = {name: LiveVariant(loop, route, variant) for name, variant in route.variants.items()}
+        self.lines = tuple(variant.line for variant in self.variants.values())
         self.copies: dict[Copy, None] = {}
         self.copy_bytes = 0
         self.copy_drops: dict[str, int] = {}
@@ -250,6 +253,7 @@ class LiveTable:
         self.standings: dict[str, Standing] = {}
         self._tallies: dict[str, dict[str, dict[int, Tally]]] = {name: {} for name in lives}
         self._turning: dict[str, list[Tally]] = {}
+        self._rota = Rota(lives.items())
         for name, live in lives.items():
             self.adopt(idle_state(name, live.route.stable, now_s))
 
@@ -314,10 +318,9 @@ class LiveTable:
 
     def turn(self, now: float) -> None:
         """Let time pass for what is counted by it."""
-        for live in self.lives.values():
+        for name, live in self._rota.turn():
             live.rescues.turn(now, live.started)
-        for tallies in self._turning.values():
-            for tally in tallies:
+            for tally in self._turning[name]:
                 tally.turn(now)
 
     def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":

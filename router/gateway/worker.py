@@ -27,10 +27,11 @@ from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.known_heads import KnownHeads
 from router.gateway.lag import LoopLag
 from router.gateway.listener_tls import Handshake, listener_context
-from router.gateway.mirror import expire_copies
+from router.gateway.mirror import Departures, expire_copies
 from router.gateway.names import Names, system_lookup
 from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
+from router.gateway.rota import Rota
 from router.gateway.table import LiveRoute, LiveTable
 from router.gateway.trips import TripFiles, Trips
 from router.gateway.waking import Waking
@@ -133,6 +134,7 @@ class Worker:
         self.now = time.monotonic  # the same clock as loop.time(), which uvloop rounds to milliseconds
         self.wall_s = time.time
         self.wheel = Wheel(loop.time())
+        self.departures = Departures(loop.call_soon)
         self.recorder = Recorder(
             self._store,
             boot=self._boot,
@@ -146,6 +148,8 @@ class Worker:
         self._trips = Trips(self._store, self._trip_files, boot=self._boot, now_s=self.wall_s, take=self._follower.take)
         lives = {name: self._live(name) for name in self._config.routes}
         self.table = LiveTable(lives, time.time(), self._trips.open)
+        self._routes = tuple(lives.values())
+        self._rota = Rota(self._routes)
         for trip in self._trips.restore(lives):
             lives[trip.route].trip = trip
         names = Names(loop, self._config.gateway.dns_refresh_s, self._lookup)
@@ -304,11 +308,13 @@ class Worker:
         self._tick_handle = self._loop.call_at(self._next_tick, self._tick)
         self.waking.tick(now)
         self.wheel.turn(now)
-        for live in self.table.lives.values():
+        for live in self._routes:
             if live.copies:
                 expire_copies(live, now)
-            for variant in live.variants.values():
-                variant.line.expire(now)
+            for line in live.lines:
+                if line:
+                    line.expire(now)
+        for live in self._rota.turn():
             for pool in live.pools():
                 pool.expire(now)
         self.backends.turn(now)
@@ -457,9 +463,14 @@ def _is_in(networks: "Networks", peer: str) -> bool:
     return any(address in network for network in networks)
 
 
+_NO_SECONDS = HistogramValue((0,) * (len(METRICS["turnout_request_seconds"].bounds) + 1), 0.0)
+
+
 def _seconds(counts: "VariantCounts") -> HistogramValue:
     """Sum the fine latency buckets up to the metric's bounds; one that straddles a bound counts as above it."""
     bounds = METRICS["turnout_request_seconds"].bounds
+    if not counts.buckets:  # as most of a thousand Routes: one value for all, which is also sent once
+        return _NO_SECONDS
     summed = [0] * (len(bounds) + 1)
     for bucket, number in counts.buckets.items():
         summed[bisect_left(bounds, latency_edge_ms(bucket) / 1000)] += number

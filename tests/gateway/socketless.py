@@ -21,6 +21,7 @@ from router.core.traffic import Route
 from router.gateway.client import ClientConnection
 from router.gateway.deadlines import NEVER
 from router.gateway.endpoints import Endpoint
+from router.gateway.mirror import Departures
 from router.gateway.pool import Pool
 from router.gateway.upstream import UpstreamConnection
 from tests.gateway.bench import Bench, Gateway
@@ -138,6 +139,7 @@ class Stage:
         self.worker = gateway.worker
         self.worker.now = lambda: READ_ON_S
         self.worker.waking.awake_until = NEVER
+        self.worker.departures = Departures(lambda send: send())  # the loop does not turn here
         self.upstreamed: list[Upstreamed] = []
         self.pools: dict[str, Pool] = {}
         for live in self.worker.table.lives.values():
