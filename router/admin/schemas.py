@@ -250,6 +250,7 @@ class VariantView(Answer):
     name: str
     urls: list[str]
     model: str | None
+    version: str | None
     path: str | None
     health: str | None
 

@@ -216,6 +216,7 @@ def _variant_view(variant: Variant) -> s.VariantView:
         name=variant.name,
         urls=[_url(backend) for backend in variant.backends],
         model=variant.model,
+        version=variant.version,
         path=variant.path,
         health=variant.health,
     )

@@ -148,7 +148,8 @@ def _tree(route: Body, rollout: Body, now_s: float) -> Iterator[Line]:
     for variant in route["variants"]:
         role, share, style = _role_of(variant["name"], rollout, weight_bp)
         urls = [Line(escape(url)) for url in variant["urls"]]
-        branches.append((Line(f"{escape(variant['name'])}  {role}{share}", style), urls))
+        named = [f"  {field} {escape(variant[field])}" for field in ("model", "version", "path") if variant[field]]
+        branches.append((Line(f"{escape(variant['name'])}  {role}{share}{''.join(named)}", style), urls))
     branches.append((Line("gateways"), [_replica(one, rollout, now_s) for one in rollout["replicas"]]))
     for number, (head, leaves) in enumerate(branches, 1):
         last = number == len(branches)

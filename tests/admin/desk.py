@@ -34,8 +34,8 @@ ROLLOUT = "/v1/routes/digits/rollout"
 def route_named(name: str, *, mirror_safe: bool = True) -> Route:
     """Return a Route with the variants v1 (stable), v2 and v3."""
     variants = {
-        version: Variant(version, (Backend("127.0.0.1", 9_000 + index),), health="/health")
-        for index, version in enumerate(("v1", "v2", "v3"))
+        variant: Variant(variant, (Backend("127.0.0.1", 9_000 + index),), health="/health", version=variant[1:])
+        for index, variant in enumerate(("v1", "v2", "v3"))
     }
     return Route(name, Match(f"/{name}"), "open_inference", variants, "v1", mirror_safe=mirror_safe)
 

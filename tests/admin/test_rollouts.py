@@ -212,7 +212,8 @@ async def test_a_route_shows_its_definition_drift_and_the_block_that_waits() -> 
         assert fields(document, ["file_stable", "adapter", "mirror_safe"]) == ["v1", "open_inference", True]
         assert "the store v2" in document["drift"]
         assert document["variants"][1] == {
-            "name": "v2", "urls": ["http://127.0.0.1:9001"], "model": None, "path": None, "health": "/health",
+            "name": "v2", "urls": ["http://127.0.0.1:9001"], "model": None, "version": "2", "path": None,
+            "health": "/health",
         }  # fmt: skip
         summary = (await desk.get("/v1/routes"))[0]
         assert fields(summary, ["name", "stable", "phase", "drift"]) == ["digits", "v2", "promoted", document["drift"]]

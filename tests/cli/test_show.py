@@ -37,7 +37,9 @@ def rollout(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a body
 
 def route(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a body
     """Return a Route as the API tells it."""
-    variants = [{"name": name, "urls": [f"http://127.0.0.1/{name}"]} for name in ("v1", "v2", "v0")]
+    unnamed = {"model": None, "version": None, "path": None}
+    variants = [{"name": name, "urls": [f"http://127.0.0.1/{name}"], **unnamed} for name in ("v1", "v2", "v0")]
+    variants[1] |= {"model": "digits-v2", "version": "3"}
     return {"name": "digits", "variants": variants, "pending": None, "drift": None, "rollout": rollout(**changed)}
 
 
@@ -64,7 +66,7 @@ def test_the_tree_shows_set_and_actual_weight_and_who_lags_behind() -> None:
         "digits",
         "├── v1  stable  90%",
         "│   └── http://127.0.0.1/v1",
-        "├── v2  candidate  10%",
+        "├── v2  candidate  10%  model digits-v2  version 3",
         "│   └── http://127.0.0.1/v2",
         "├── v0  unused",
         "│   └── http://127.0.0.1/v0",
