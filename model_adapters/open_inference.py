@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 from model_adapters.addressing import check_one_address, readdressed, split_target
 from model_adapters.binary_tensors import fill, json_length
 from model_adapters.json_bodies import object_of
+from model_adapters.rows import scalar_text
 from router.core.errors import UnreadableError
 from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
@@ -180,18 +181,7 @@ def _texts(data: list[Any]) -> list[str]:
         return list(map(str, data))
     if kind is float:
         return [f"{value + 0.0:.6g}" for value in data]  # the sum makes -0.0 a plain 0
-    return list(map(_text, data))
-
-
-def _text(value: object) -> str:
-    """Return one element as text; by its JSON type, since servers disagree on datatypes for one model."""
-    if isinstance(value, bool):  # first, because a bool is an int
-        return "true" if value else "false"
-    if isinstance(value, (str, int)):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value + 0.0:.6g}"
-    raise UnreadableError("tensor: expected texts, numbers or booleans in `data`")
+    return list(map(scalar_text, data))  # by JSON type, since servers disagree on datatypes for one model
 
 
 def _scores(tensor: dict[str, Any]) -> tuple[float, ...]:
