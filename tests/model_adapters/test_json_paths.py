@@ -100,6 +100,7 @@ def test_a_path_to_one_place_is_one_row_and_others_one_for_each(path: str, label
         (BATCH, '{"rows": [{"label": "a", "score": 1}]}'),
         (JsonPaths().configured({"label": "$..a"}), b"[" * 500 + b"]" * 500),
         (JsonPaths().configured({"label": "$[*]"}), [1] * 10_001),
+        (JsonPaths().configured({"label": "$[?count(@) == 1]"}), [1]),
         (JsonPaths(), {}),
     ],
 )
@@ -107,6 +108,46 @@ def test_what_does_not_stand_at_its_path_is_unreadable(adapter: JsonPaths, answe
     """Nothing is guessed."""
     with pytest.raises(UnreadableError):
         adapter.read_answer(said(answer))
+
+
+DEEP = b"[" * 95 + b"1" + b"]" * 95
+EMPTY: list[int] = []
+BUSHY = [[[EMPTY] * 20] * 20] * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("$" + "[*,*]" * 40 + ".x", DEEP),
+        ("$..[*,*][*,*][*,*][*,*].x", BUSHY),
+        ("$..[?@..a]", DEEP),
+        ("$..[?count(@..*) > 1]", BUSHY),
+        ("$[*][?count($..*) < 0]", [[1]] * 800),
+    ],
+    ids=["doubling", "doubling below", "descents in a filter", "counting below", "counting all"],
+)
+def test_a_path_that_visits_an_answer_too_often_is_given_up_with_a_reason(path: str, answer: object) -> None:
+    """2 to the power of 40 visits for one, the square of the answer for others: none takes more than a moment."""
+    with pytest.raises(UnreadableError, match="the path of `label` takes too much work here"):
+        JsonPaths().configured({"label": path}).read_answer(said(answer))
+
+
+@pytest.mark.parametrize(
+    "path", ["$..a", "$..[?@.a == 1].a", "$.rows[?@.b[0] == 2].a", "$.rows[?count(@.b[*]) == 2].a"]
+)
+@pytest.mark.parametrize("rows", [1, 5_000])
+def test_a_path_that_visits_an_answer_a_few_times_is_followed_to_its_end(path: str, rows: int) -> None:
+    """However long the answer: what is bounded is the work for each value of it."""
+    answer = {"rows": [{"a": 1, "b": [2, 3]}] * rows}
+    assert JsonPaths().configured({"label": path}).read_answer(said(answer)).labels == ("1",) * rows
+
+
+def test_a_list_where_a_path_leads_is_read_as_the_list_that_it_is() -> None:
+    """What counts the visits of a filter is gone from what it finds."""
+    adapter = JsonPaths().configured({"label": "$.rows[?@.a].b", "features": "$..x"})
+    answer = {"rows": [{"a": 1, "b": [[0.25, 0.75]]}, {"a": 1, "b": ["x", {"y": [1]}]}]}
+    assert adapter.read_answer(said(answer)).labels == ("1", '["x",{"y":[1]}]')
+    assert adapter.read_request(post("/", {"x": [1, 2, 3]})) == InferenceRequest(rows=3)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
