@@ -183,6 +183,22 @@ class PairPage:
     more: bool
 
 
+PAIR_CURSOR = r"[0-9]{1,15}-[0-9]{1,15}\.[0-9]{1,6}"
+"""What a cursor of `pairs_before` looks like in every store, so that one which is none can be refused at the edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastPage:
+    """Some pairs, the newest first, each with the cursor behind which older ones begin; `cursor` is the last of them.
+
+    `more` says that the log may hold older ones.
+    """
+
+    pairs: "Sequence[tuple[str, Pair]]"
+    cursor: str
+    more: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """A Route has a new revision; `route` empty means "no news, but the line is alive"."""
@@ -265,6 +281,13 @@ class RecordStore(Protocol):
         """Return the oldest pairs behind `cursor`, a few batches at most; the empty cursor is the oldest of all.
 
         A pair may come twice if it was written twice. Unreadable entries are skipped and counted in the log.
+        """
+
+    async def pairs_before(self, route: str, cursor: str, batches: int) -> PastPage:
+        """Return the newest pairs behind `cursor`, of at most `batches` batches; the empty cursor is the newest of all.
+
+        A pair may come twice if it was written twice. Unreadable entries are skipped and counted in the log. What is
+        written after the first page never comes.
         """
 
     async def count_labels(

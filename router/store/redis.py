@@ -1,5 +1,6 @@
 """The store on a Redis or Valkey server: every port of `router.core.ports.Store`."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -11,7 +12,7 @@ from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, UnreadableStateError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
 from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
-from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
+from router.core.ports import Appended, Heartbeat, Notice, PairPage, PastPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.store import codec, keys, scripts
 from router.store.addresses import StoreAddress, StoreKind, parse_address
@@ -226,21 +227,35 @@ class RedisStore:
 
     async def pairs(self, route: str, limit: int) -> list[Pair]:
         """Return the newest pairs, newest first, each pair_id once. Unreadable entries are skipped and logged."""
-        key, before, count = keys.pairs(route), b"+", 1
-        skips = self._skipping.reading("pairs", key)
         found: dict[str, Pair] = {}
-        while len(found) < limit:
-            entries = await self._connections.ask("XREVRANGE", key, before, "-", "COUNT", count)
-            for entry in entries:
-                for pair in reversed(skips.read(codec.decode_pairs, _field(entry, b"p")) or []):
-                    found.setdefault(pair.pair_id, pair)
-                if len(found) >= limit:
-                    break
-            if len(entries) < count:
-                break
-            before, count = b"(" + entries[-1][0], min(2 * count, BATCHES_AT_ONCE)
-        skips.done()
+        page, batches = PastPage((), "", more=limit > 0), 1
+        while page.more and len(found) < limit:
+            page = await self.pairs_before(route, page.cursor, batches)
+            for _, pair in page.pairs:
+                found.setdefault(pair.pair_id, pair)
+            batches *= 2
         return list(found.values())[:limit]
+
+    async def pairs_before(self, route: str, cursor: str, batches: int) -> PastPage:
+        """Return the newest pairs behind `cursor`, of at most BATCHES_AT_ONCE batches; unreadable ones are skipped.
+
+        A cursor is the id of a batch and the place of a pair in it. Between two batches others get their turn.
+        """
+        key = keys.pairs(route)
+        begun, _, place = cursor.partition(".")
+        count = min(batches, BATCHES_AT_ONCE) + bool(begun)  # the batch that was begun comes again
+        entries = await self._connections.ask("XREVRANGE", key, begun or "+", "-", "COUNT", count)
+        skips = self._skipping.reading("pairs", key)
+        found: list[tuple[str, Pair]] = []
+        for entry in entries:
+            batch = entry[0].decode()
+            left = int(place) if batch == begun else None  # another one stands there if that was trimmed
+            if left != 0:
+                pairs = (skips.read(codec.decode_pairs, _field(entry, b"p")) or [])[:left]
+                found += [(f"{batch}.{index}", pairs[index]) for index in reversed(range(len(pairs)))]
+                await asyncio.sleep(0)
+        skips.done()
+        return PastPage(found, f"{entries[-1][0].decode()}.0" if entries else cursor, more=len(entries) == count)
 
     async def pairs_after(self, route: str, cursor: str) -> PairPage:
         """Return the oldest pairs behind `cursor`, at most PAGE_BATCHES of them; unreadable ones are skipped."""

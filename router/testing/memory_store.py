@@ -13,7 +13,7 @@ from router.core.decisions import DecisionRecord
 from router.core.errors import StaleEpochError, StoreUnavailableError, UnreadableStateError
 from router.core.labels import LabelCount, LabelledPair, LabelResult
 from router.core.observations import AFFINITY, CORRECT, CounterKey, Pair
-from router.core.ports import Appended, Heartbeat, Notice, PairPage, RecordBatch
+from router.core.ports import Appended, Heartbeat, Notice, PairPage, PastPage, RecordBatch
 from router.core.rollout import RolloutState
 from router.core.traffic import NO_KEY
 from router.store import codec
@@ -234,6 +234,20 @@ class MemoryStore:
             with contextlib.suppress(codec.UnreadableRecordError):
                 found += codec.decode_pairs(payload)
         return PairPage(found, str(trimmed + start + len(page)), more=len(page) == PAGE_BATCHES)
+
+    async def pairs_before(self, route: str, cursor: str, batches: int) -> PastPage:
+        """Return the newest pairs behind `cursor`, of at most `batches` batches; unreadable ones are skipped."""
+        server = await self._reach()
+        kept, trimmed = server.batches.get(route, deque()), server.trimmed[route]
+        newest = trimmed + len(kept) - 1
+        begun, place = (int(part) for part in cursor.replace("-0.", " ").split()) if cursor else (newest + 1, 0)
+        found: list[tuple[str, Pair]] = []
+        last = max(begun - batches, trimmed)
+        for number in range(min(begun, newest), last - 1, -1):
+            with contextlib.suppress(codec.UnreadableRecordError):
+                pairs = codec.decode_pairs(kept[number - trimmed][0])[: place if number == begun else None]
+                found += [(f"{number}-0.{index}", pairs[index]) for index in reversed(range(len(pairs)))]
+        return PastPage(found, f"{last}-0.0", more=last > trimmed)
 
     async def count_labels(
         self,

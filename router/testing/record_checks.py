@@ -1,9 +1,10 @@
 """What every RecordStore must do about pairs and evidence."""
 
+import re
 from dataclasses import replace
 
-from router.core.observations import CounterKey
-from router.core.ports import RecordStore
+from router.core.observations import CounterKey, Pair
+from router.core.ports import PAIR_CURSOR, RecordStore
 from router.store.codec import encode_pairs
 from router.store.retention import ENTRY_BYTES
 from router.testing.clients import MakeStore, fresh, opened
@@ -77,6 +78,43 @@ async def check_pairs_come_newest_first_and_once(make_store: MakeStore) -> None:
         expect(expected, await store.pairs(route, 1_000), "all pairs whole, newest first, the doubles once")
         for limit in (0, 1, 4, 29):
             expect(expected[:limit], await store.pairs(route, limit), f"the newest {limit}")
+
+
+async def check_pairs_are_read_backwards_behind_a_cursor(make_store: MakeStore) -> None:
+    """Every pair comes, newest first, whatever is written meanwhile, and one may go on behind any of them."""
+    route = fresh("route")
+    async with opened(make_store) as store:
+        expect([], await _rest(store, route, ""), "no pairs of a route never seen")
+        for sequence in range(1, 11):
+            await store.append(sample_batch(route, sequence, pairs=3), KEEP_ALL)
+        await store.append(replace(sample_batch(route, 11), payload=b"\x80\x04"), KEEP_ALL)
+        first = await store.pairs_before(route, "", 3)
+        expect([*range(29, 23, -1)], [_number(pair) for _, pair in first.pairs], "two batches, and one unreadable")
+        ensure(first.more, "there are more")
+        await store.append(sample_batch(route, 12, pairs=3), KEEP_ALL)
+        expect([*range(23, -1, -1)], await _rest(store, route, first.cursor), "all older ones, and nothing newer")
+        for cursor, pair in first.pairs:
+            ensure(re.fullmatch(PAIR_CURSOR, cursor), "a cursor looks like one")
+            expect([*range(_number(pair) - 1, -1, -1)], await _rest(store, route, cursor), "what is behind a pair")
+        keep_bytes = 3 * (len(sample_batch(route, 12, pairs=3).payload) + ENTRY_BYTES)
+        for sequence in range(13, 16):
+            await store.append(sample_batch(route, sequence, pairs=3), keep_bytes)
+        expect([], await _rest(store, route, first.cursor), "nothing of what was trimmed")
+
+
+async def _rest(store: RecordStore, route: str, cursor: str) -> list[int]:
+    """Return the numbers of all pairs behind `cursor`."""
+    found: list[int] = []
+    more = True
+    while more:
+        page = await store.pairs_before(route, cursor, 2)
+        found += [_number(pair) for _, pair in page.pairs]
+        cursor, more = page.cursor, page.more
+    return found
+
+
+def _number(pair: Pair) -> int:
+    return int(pair.pair_id.removeprefix("boot1-"))
 
 
 async def check_unreadable_pairs_are_skipped(make_store: MakeStore) -> None:

@@ -24,6 +24,7 @@ STORE_CHECKS: tuple[Callable[[MakeStore], Awaitable[None]], ...] = (
     record_checks.check_a_missing_batch_is_told,
     record_checks.check_evidence_is_kept_apart_by_boot_and_rollout,
     record_checks.check_pairs_come_newest_first_and_once,
+    record_checks.check_pairs_are_read_backwards_behind_a_cursor,
     record_checks.check_unreadable_pairs_are_skipped,
     record_checks.check_the_pair_log_stays_in_its_bytes,
     record_checks.check_a_key_is_new_once_in_an_exposure_and_remembered_over_all,
