@@ -100,7 +100,7 @@ def create_app(  # noqa: PLR0913 - everything it serves is handed in
     )
     app.router.route_class = RoleRoute
     app.state.doorkeeper = Doorkeeper(config, monotonic)
-    for row in table(Services(config, store, control, now_s), reloader):
+    for row in table(Services(config, store, control, now_s, monotonic), reloader):
         _add(app, row)
 
     async def openapi() -> dict[str, Any]:

@@ -8,29 +8,18 @@ from fastapi import Query, Request, Response
 
 from router.admin import schemas as s
 from router.admin.access import actor_of
+from router.admin.pair_query import PairQuery, search
 from router.admin.problems import ProblemError, field_problem
 from router.admin.services import Services
 from router.admin.tokens import AccessRole, Caller
-from router.admin.views import chosen_pairs, decision_view, evidence_view
-from router.core.observations import Outcome
+from router.admin.views import decision_view, evidence_view
 from router.store.basis_codec import basis_to_json, unpack_basis
 from router.store.codec import UnreadableRecordError, export_decision, pair_to_json
 from router.telemetry import logs
 
-SEARCHED_PAIRS = 5_000
-"""How many of the newest pairs a filtered question looks through. Chosen: about 50 ms of reading; revisit with
-paging."""
-
-PairLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
 DecisionLimit = Annotated[int, Query(ge=1, le=1_000, description="How many, newest first.")]
 WithEvidence = Annotated[bool, Query(description="With the record of what each followed from, for `turnout replay`.")]
 RolloutOf = Annotated[str | None, Query(max_length=100, description="A rollout's id; unset: the present one.")]
-Disagreements = Annotated[bool, Query(description="Only pairs whose answers differ.")]
-WithPayloads = Annotated[
-    bool, Query(description="With what is kept of bodies (`pairs.payloads`); for operators, and each look is logged.")
-]
-OutcomeFilter = Annotated[Outcome | None, Query(description="Only pairs in which a variant ended this way.")]
-
 
 EVIDENCE_BYTES = 8 * 2**20
 """Most packed evidence in one answer: some 40 MiB of JSON, half a second of work. 200 decisions or more as a rule."""
@@ -50,29 +39,23 @@ class RecordEndpoints:
         self._services = services
         self._log = logs.get("admin")
 
-    async def pairs(  # noqa: PLR0913, PLR0917 - one for each query parameter
-        self,
-        request: Request,
-        route: str,
-        limit: PairLimit = 100,
-        disagreements: Disagreements = False,  # noqa: FBT002 - a query parameter
-        outcome: OutcomeFilter = None,
-        payloads: WithPayloads = False,  # noqa: FBT002 - a query parameter
-    ) -> Response:
-        """The newest pairs, newest first; with a filter, those that fit among the newest 5,000."""
+    async def pairs(self, request: Request, route: str, query: Annotated[PairQuery, Query()]) -> Response:
+        """The newest pairs that fit all parameters, newest first; `Link: ...; rel="next"` is where older ones begin."""
         self._services.route(route)
+        query.check()
         caller: Caller = request.state.caller
-        if payloads and caller.role < AccessRole.OPERATOR:
+        if query.payloads and caller.role < AccessRole.OPERATOR:
             detail = f"token {caller.name} is {caller.role}; payloads need {AccessRole.OPERATOR}"
             raise ProblemError(403, "forbidden", detail, {"needed": str(AccessRole.OPERATOR)})
-        looked_at = SEARCHED_PAIRS if disagreements or outcome is not None else limit
-        found = await self._services.store.pairs(route, looked_at)
-        chosen = chosen_pairs(found, limit, outcome, disagreements=disagreements)
-        if payloads:
-            shown = sum(pair.payload is not None for pair in chosen)
+        found = await search(self._services.store, route, query, self._services.monotonic)
+        if query.payloads:
+            shown = sum(pair.payload is not None for pair in found.pairs)
             self._log.info("payloads shown", actor=str(actor_of(request)), route=route, pairs=shown)
-        told = [pair_to_json(pair, payload=payloads) for pair in chosen]
-        return Response(orjson.dumps(told), media_type="application/json")
+        told = [pair_to_json(pair, payload=query.payloads) for pair in found.pairs]
+        headers = {}
+        if found.cursor is not None:
+            headers["Link"] = f'<?{request.url.include_query_params(cursor=found.cursor).query}>; rel="next"'
+        return Response(orjson.dumps(told), headers=headers, media_type="application/json")
 
     async def decisions(
         self,

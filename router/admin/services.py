@@ -16,12 +16,13 @@ from router.core.traffic import Route
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The process's configuration, its store and its control loop (running or not), and the wall clock."""
+    """A process's configuration, store and control loop (running or not), and its clocks: the wall's, and monotonic."""
 
     config: TurnoutConfig
     store: Store
     control: ControlLoop
     now_s: Callable[[], float]
+    monotonic: Callable[[], float]
 
     def route(self, name: str) -> Route:
         """Return the Route; raises UnknownRouteError."""

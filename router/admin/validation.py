@@ -32,22 +32,22 @@ async def answer_invalid(request: Request, error: Exception) -> Response:
     """Answer a request whose body or parameters do not fit."""
     if not isinstance(error, RequestValidationError):
         raise error
-    body = _body_model(request)
-    return respond(invalid([_entry(details, body) for details in error.errors()[:SHOWN_ERRORS]]))
+    known = _model(request)
+    return respond(invalid([_entry(details, known) for details in error.errors()[:SHOWN_ERRORS]]))
 
 
-def _entry(details: Mapping[str, Any], body: type[BaseModel] | None) -> dict[str, object]:
+def _entry(details: Mapping[str, Any], known: type[BaseModel] | None) -> dict[str, object]:
     place = [part for part in details["loc"][1:] if part != "[key]"]
     kind = details["type"]
     value = None if kind == "missing" else details.get("input")
-    return {"field": _dotted(place), "value": shown(value), "expected": _expected(details, place, body)}
+    return {"field": _dotted(place), "value": shown(value), "expected": _expected(details, place, known)}
 
 
-def _expected(details: Mapping[str, Any], place: Sequence[str | int], body: type[BaseModel] | None) -> str:
+def _expected(details: Mapping[str, Any], place: Sequence[str | int], model: type[BaseModel] | None) -> str:
     kind, words = details["type"], str(details["msg"])
     if kind == "extra_forbidden":
         own = len(place) == 1 or (len(place) == 2 and isinstance(place[0], int))
-        known = body.model_fields if body is not None and own else ()
+        known = model.model_fields if model is not None and own else ()
         return f"no field of this name; {nearest(str(place[-1]), known)}" if known else "no field of this name"
     return EXPECTED.get(kind) or words.removeprefix("Value error, ").removeprefix("Input should be ")
 
@@ -58,9 +58,11 @@ def _dotted(place: Sequence[str | int]) -> str:
     return "".join(parts).removeprefix(".") or "body"
 
 
-def _body_model(request: Request) -> type[BaseModel] | None:
-    """Return the model of the called route's body, if it has one."""
-    field = getattr(request.scope.get("route"), "body_field", None)
-    found = field.field_info.annotation if field is not None else None
-    models = [found, *getattr(found, "__args__", ())]
+def _model(request: Request) -> type[BaseModel] | None:
+    """Return the model of the called route's body, or of its parameters, if it has one."""
+    route = request.scope.get("route")
+    parameters = getattr(getattr(route, "dependant", None), "query_params", ())
+    fields = [field for field in (getattr(route, "body_field", None), *parameters) if field is not None]
+    found = [field.field_info.annotation for field in fields]
+    models = [model for one in found for model in (one, *getattr(one, "__args__", ()))]
     return next((model for model in models if isinstance(model, type) and issubclass(model, BaseModel)), None)

@@ -1,13 +1,12 @@
 """From core values to answers. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from router.admin import schemas as s
 from router.analysis.evidence import Evidence, counts_of
 from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.replicas import Replica
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement
-from router.core.observations import Outcome, Pair
 from router.core.rollout import Exposure, RolloutState, Spec, Step
 from router.core.timestamps import rfc3339
 from router.core.traffic import Backend, Route, Variant
@@ -167,17 +166,6 @@ def evidence_view(state: RolloutState, evidence: Evidence) -> s.EvidenceView:
         counts=_counts_view(counts_of(evidence, state.exposure)),
         counters=[s.CounterView(**key._asdict(), value=value) for key, value in sorted(evidence.counters.items())],
     )
-
-
-def chosen_pairs(pairs: Iterable[Pair], limit: int, outcome: Outcome | None, *, disagreements: bool) -> list[Pair]:
-    """Return the first `limit` pairs in which either variant ended with `outcome`, and, if asked, that differ."""
-    found = (
-        pair
-        for pair in pairs
-        if (outcome is None or outcome in (pair.stable.outcome, pair.candidate.outcome))
-        and (not disagreements or pair.comparison.same is False)
-    )
-    return [pair for _, pair in zip(range(limit), found, strict=False)]
 
 
 def _counts_view(counts: Counts) -> s.CountsView:

@@ -133,11 +133,16 @@ def _payload_to_json(payload: Payload) -> dict[str, object]:
 
 
 def _json(text: str | None) -> object:
-    """Return the value written in `text`; nobody but the store has said that it is JSON."""
+    """Return the value written in `text`; nobody but the store has said that it is JSON.
+
+    None also for one that could be written by itself, and no longer within a list of pairs: orjson has a limit.
+    """
     try:
-        return None if text is None else orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = None if text is None else orjson.loads(text)
+        orjson.dumps([[[[value]]]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
+    return value
 
 
 def _pair_to_json(pair: Pair) -> dict[str, object]:
