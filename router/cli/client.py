@@ -1,6 +1,6 @@
 """The admin API as the command line calls it; every failure becomes a CommandError."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,9 +35,20 @@ class Api:
         """Let go of the connection."""
         self._http.close()
 
-    def get(self, path: str, query: Mapping[str, str | int | bool] | None = None) -> httpx.Response:
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> httpx.Response:
         """Return the answer to a question."""
         return self._call("GET", path, params=query)
+
+    def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[httpx.Response]:
+        """Yield the answer to a question, and each further one that the one before leads to by its `Link`."""
+        asked = dict(query)
+        while True:
+            answer = self.get(path, asked)
+            yield answer
+            following = answer.links.get("next")
+            if following is None:
+                return
+            asked["cursor"] = httpx.URL(following["url"]).params["cursor"]
 
     def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """Return the answer to a command."""

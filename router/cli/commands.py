@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from router.cli import ledger, local, rollouts
+from router.cli import ledger, local, pairs, rollouts
 from router.cli.problems import as_command_error, show
 
 HELP = "A rollout router for model servers: shadow, canary and blue/green with the pair of answers kept."
@@ -42,6 +42,7 @@ def application() -> typer.Typer:
     )
     local.register(app)
     rollouts.register(app)
+    pairs.register(app)
     ledger.register(app)
     return app
 

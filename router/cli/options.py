@@ -2,11 +2,14 @@
 
 import getpass
 import re
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+
+from router.core.timestamps import rfc3339
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 
@@ -41,6 +44,19 @@ def duration_s(text: str) -> float:
     if not found:
         raise typer.BadParameter(f"got {text!r}, expected a duration such as 30s, 5m or 2h")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def moment(text: str, now_s: float) -> str:
+    """Return a moment in RFC 3339 for `30m` (so long before `now_s`) or for a time with its offset.
+
+    Raises typer.BadParameter.
+    """
+    try:
+        at_s = datetime.fromisoformat(text).timestamp() if "T" in text else now_s - duration_s(text)
+        return rfc3339(at_s)
+    except (typer.BadParameter, ValueError, OverflowError, OSError):
+        expected = "a duration such as 30m (so long ago), or a time such as 2026-01-31T12:00:00Z"
+        raise typer.BadParameter(f"got {text!r}, expected {expected}") from None
 
 
 def share(text: str) -> str:

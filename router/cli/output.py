@@ -1,5 +1,6 @@
 """Where lines go: colours on a terminal, plain lines everywhere else and with NO_COLOR."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from router.cli.show import Line
+from router.telemetry.logs import escape_json
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,6 +24,16 @@ def say(text: str) -> None:
     """Write one line at once, also into a pipe: somebody may be waiting for it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Write one line beside the result, where a pipe does not take it for a part of it."""
+    sys.stderr.write(f"note: {text}\n")
+
+
+def json_line(record: object) -> str:
+    """Return an object as one line of JSON that can neither break a line nor steer a terminal."""
+    return escape_json(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
 
 
 def emit(lines: Iterable[Line]) -> None:

@@ -1,7 +1,6 @@
 """Commands that ask or tell a running Turnout."""
 # ruff: noqa: PLR0913, PLR0917 - an option of a command is an argument of its function
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from router.cli import options as o
 from router.cli.options import DEFAULT_URL, Format
-from router.cli.output import emit, say
+from router.cli.output import emit, json_line, say
 from router.cli.problems import USAGE, CommandError
 from router.cli.waiting import Goal, wait_for, watch
 
@@ -42,7 +41,6 @@ def register(app: typer.Typer) -> None:
         app.command(verb, help=says)(_simple(verb))
     app.command("set-weight")(set_weight)
     app.command("set-policy")(set_policy)
-    app.command()(pairs)
     app.command()(decisions)
 
 
@@ -170,33 +168,6 @@ def set_policy(
         _print_rollout(api.patch(f"{api.route(name)}/rollout", body), output)
 
 
-def pairs(
-    route: o.Route = None,
-    limit: Limit = 20,
-    disagreements: Annotated[bool, typer.Option("--disagreements", help="Only those whose answers differ.")] = False,
-    outcome: Annotated[
-        str | None, typer.Option(help="Only those in which a variant ended so: timeout, http_error ...")
-    ] = None,
-    payloads: Annotated[
-        bool, typer.Option("--payloads", help="With what is kept of bodies; json only, for operators, and logged.")
-    ] = False,
-    url: o.Url = DEFAULT_URL,
-    token: o.Token = None,
-    output: o.Output = Format.TABLE,
-) -> None:
-    """Show pairs of answers. Newest first; json is one object a line."""
-    from router.cli.show import pair_table
-
-    if payloads and output is not Format.JSON:
-        raise CommandError("--payloads needs -o json", "a table has no room for them", exit_code=USAGE)
-    query: dict[str, str | int | bool] = {"limit": limit}
-    query |= {"disagreements": "true"} if disagreements else {}
-    query |= {"outcome": outcome} if outcome else {}
-    query |= {"payloads": "true"} if payloads else {}
-    with _api(url, token) as api:
-        _print_records(api.get(f"{api.route(route)}/pairs", query), output, pair_table)
-
-
 def decisions(
     route: o.Route = None,
     limit: Limit = 20,
@@ -214,7 +185,12 @@ def decisions(
         raise CommandError("--evidence needs -o json", "a table has no room for it", exit_code=USAGE)
     query: dict[str, str | int | bool] = {"limit": limit} | ({"evidence": "true"} if evidence else {})
     with _api(url, token) as api:
-        _print_records(api.get(f"{api.route(route)}/decisions", query), output, decision_table)
+        records = api.get(f"{api.route(route)}/decisions", query).json()
+    if output is Format.JSON:
+        for record in records:
+            say(json_line(record))
+    else:
+        emit(decision_table(records))
 
 
 def _simple(verb: str) -> Callable[..., None]:
@@ -250,15 +226,6 @@ def _print_rollout(answer: "Response", output: Format) -> None:
         say(answer.text)
     else:
         emit([status_line(answer.json())])
-
-
-def _print_records(answer: "Response", output: Format, table: Callable[[list[Any]], Any]) -> None:
-    records = answer.json()
-    if output is Format.JSON:
-        for record in records:
-            say(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
-    else:
-        emit(table(records))
 
 
 def _block(path: Path) -> dict[str, Any]:

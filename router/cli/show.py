@@ -90,14 +90,37 @@ def decision_table(decisions: Sequence[Body]) -> list[Line]:
 
 def pair_table(pairs: Sequence[Body]) -> list[Line]:
     """Return one line for each pair: both answers, and whether they are the same."""
+    sliced = any(one["slices"] for one in pairs)
     rows = [
         (
-            clock(one["assigned_at"]), one["request_id"], one["served"], _side(one["stable"]), _side(one["candidate"]),
-            _sameness(one["comparison"]),
+            clock(one["assigned_at"]), cut(one["request_id"]), one["served"],
+            *([cut(slices_of(one))] if sliced else []),
+            cut(_side(one["stable"])), cut(_side(one["candidate"])), _distance(one["comparison"]),
+            cut(sameness(one["comparison"]), SENTENCE_CHARS),
         )
         for one in pairs
     ]  # fmt: skip
-    return _table(("TIME", "REQUEST", "SERVED", "STABLE", "CANDIDATE", "SAME"), rows)
+    head = ("TIME", "REQUEST", "SERVED", *(["SLICES"] if sliced else []), "STABLE", "CANDIDATE", "DISTANCE", "SAME")
+    return _table(head, rows)
+
+
+CELL_CHARS, SENTENCE_CHARS = 64, 256
+"""Longest text of a cell, and of a sentence in the last one. Chosen: what Turnout keeps of a label, and of a reason."""
+
+
+def cut(text: object, chars: int = CELL_CHARS) -> str:
+    """Return a text of at most so many characters; a longer one ends in a sign that it was cut."""
+    shown = str(text)
+    return shown if len(shown) <= chars else f"{shown[: chars - 1]}…"
+
+
+def slices_of(pair: Body) -> str:
+    """Return the slices of a pair: `tenant=acme region=eu`, or a dash."""
+    return " ".join(f"{name}={value}" for name, value in pair["slices"].items()) or "-"
+
+
+def _distance(comparison: Body) -> str:
+    return "-" if comparison["distance"] is None else f"{comparison['distance']:.4g}"
 
 
 def age(seconds: float) -> str:
@@ -213,7 +236,8 @@ def _side(side: Body) -> str:
     return f"{side['outcome']} {side['status']} {side['latency_ms']:.1f}ms{shown}"
 
 
-def _sameness(comparison: Body) -> str:
+def sameness(comparison: Body) -> str:
+    """Return whether two answers are the same, or why nobody knows."""
     if comparison["same"] is None:
         return f"not compared: {comparison['reason']}"
     return "yes" if comparison["same"] else f"NO {comparison['reason']}".rstrip()

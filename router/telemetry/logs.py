@@ -165,6 +165,11 @@ def escape(text: str) -> str:
     return _UNPRINTABLE.sub(_escaped, text)
 
 
+def escape_json(document: str) -> str:
+    r"""Return a JSON document with what is left in it of such characters written as `\u....`: the same values."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
 def _escaped(found: re.Match[str]) -> str:
     known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(found[0])
     return known or (f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}")

@@ -22,7 +22,7 @@ from router.core.config import TokenConfig
 ALL = (
     "serve", "gateway", "control", "demo", "validate", "schema", "token",
     "list", "get", "status", "wait", "start", "promote", "pause", "resume", "abort", "retry", "undo", "approve",
-    "set-weight", "set-policy", "pairs", "decisions", "explain", "replay", "rejudge",
+    "set-weight", "set-policy", "decisions", "pairs", "diff", "explain", "replay", "rejudge",
 )  # fmt: skip
 
 

@@ -187,12 +187,12 @@ def test_pairs_are_shown_with_both_answers(turnout: Turnout, served: Any) -> Non
     pair = json.loads(found)
     assert (pair["v"], pair["request_id"], pair["served"]) == (1, "one-of-ours", "stable")
     heading, line, *_ = turnout("pairs", "--limit", "5").stdout.splitlines()
-    assert heading.split() == ["TIME", "REQUEST", "SERVED", "STABLE", "CANDIDATE", "SAME"]
+    assert heading.split() == ["TIME", "REQUEST", "SERVED", "STABLE", "CANDIDATE", "DISTANCE", "SAME"]
     assert "one-of-ours" in line
     assert turnout("pairs", "--outcome", "timeout").stdout.splitlines()[1:] == []
     assert json.loads(turnout("pairs", "-n", "1", "--payloads", "-o", "json").stdout)["payload"] is None
     refused = turnout("pairs", "--payloads")
-    assert (refused.returncode, "--payloads needs -o json" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--payloads needs JSON" in refused.stderr) == (2, True)
 
 
 def test_get_shows_header_and_tree(turnout: Turnout) -> None:

@@ -117,7 +117,7 @@ def test_se8_nothing_from_the_api_can_steer_the_terminal() -> None:
     side = {"outcome": evil, "status": 200, "latency_ms": 1.0, "prediction": {"label": evil, "score": None}}
     pair = {
         "assigned_at": SINCE, "request_id": evil, "served": evil, "stable": side, "candidate": side,
-        "comparison": {"same": False, "reason": evil},
+        "comparison": {"same": False, "distance": None, "reason": evil}, "slices": {evil: evil},
     }  # fmt: skip
     lines = [
         *show.rollout_tree(body, NOW_S), show.status_line(rollout(reason=evil, phase=evil)), *show.pair_table([pair]),
@@ -148,10 +148,12 @@ def test_pairs_say_whether_the_answers_are_the_same() -> None:
     side = {"outcome": "ok", "status": 200, "latency_ms": 3.14, "prediction": {"label": "7", "score": 0.9}}
     pair = {"assigned_at": SINCE, "request_id": "r1", "served": "stable", "stable": side, "candidate": side}
     comparisons = [
-        {"same": True, "reason": ""}, {"same": False, "reason": "label"}, {"same": None, "reason": "size"},
+        {"same": True, "distance": 0.0, "reason": ""}, {"same": False, "distance": 0.25, "reason": "label"},
+        {"same": None, "distance": None, "reason": "size"},
     ]  # fmt: skip
-    lines = show.pair_table([{**pair, "comparison": comparison} for comparison in comparisons])
-    assert [line.text.rsplit("7", 1)[1].strip() for line in lines[1:]] == ["yes", "NO label", "not compared: size"]
+    lines = show.pair_table([{**pair, "comparison": comparison, "slices": {}} for comparison in comparisons])
+    shown = [line.text.rsplit("ms 7", 1)[1].split(maxsplit=1) for line in lines[1:]]
+    assert shown == [["0", "yes"], ["0.25", "NO label"], ["-", "not compared: size"]]
     assert "ok 200 3.1ms 7" in lines[1].text
 
 
