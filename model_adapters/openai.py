@@ -12,6 +12,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from math import isfinite
 from typing import Any
 
@@ -109,10 +110,10 @@ class Reading:
         """Return what these bytes completed."""
         if self._why:
             return ()
-        found = [self._read(event) for event in self._events.feed(data)]
+        found = [read for event in self._events.feed(data) if (read := self._read(event)) is not _NOTHING]
         if self._events.broken and not self._why:
             self._why = "answer: an event is longer than 1 MiB or has too many lines"
-        return [event for event in found if event is not _NOTHING] if not self._why else ()
+        return found
 
     def end(self) -> Prediction:
         """Return what the whole stream says. Raises UnreadableError."""
@@ -186,10 +187,10 @@ class Reading:
 class _Choice:
     """What one choice has brought so far."""
 
-    __slots__ = ("calls", "finish", "parts")
+    __slots__ = ("calls", "finish", "written")
 
     def __init__(self) -> None:
-        self.parts: list[str] = []
+        self.written = StringIO()  # a list of the pieces, some of one letter each, would take ten times their text
         self.calls: dict[int, list[str]] = {}
         self.finish = ""
 
@@ -199,8 +200,7 @@ class _Choice:
             return ""
         if not isinstance(text, str):
             raise UnreadableError("answer: expected a text as what was written")
-        if text:
-            self.parts.append(text)
+        self.written.write(text)
         return text
 
     def add(self, delta: dict[str, Any]) -> str:
@@ -224,7 +224,7 @@ class _Choice:
     def text(self) -> str:
         """Return all of it."""
         calls = [f"{name}({arguments})" for _, (name, arguments) in sorted(self.calls.items())]
-        return "\n".join([text for text in ("".join(self.parts), *calls) if text])
+        return "\n".join([text for text in (self.written.getvalue(), *calls) if text])
 
 
 def _is_stream(head: RawAnswer) -> bool:
