@@ -241,14 +241,16 @@ def stage(
             bench, gateway = loop.run_until_complete(begin())
             real = gateway.worker.now
             made = Stage(gateway)
-            yield made
-            gateway.worker.now = real
-            for client in tuple(gateway.worker._clients):  # noqa: SLF001 - left over by a test that has failed
-                client.connection_lost(None)
-            made.hang_up()
-            for pool in made.pools.values():
-                for idle in pool._idle.values():  # noqa: SLF001 - see Stage
-                    idle.clear()
-            loop.run_until_complete(bench.end())
+            try:
+                yield made
+            finally:  # also when the test has failed: closing a uvloop waits for a listener that is still open
+                gateway.worker.now = real
+                for client in tuple(gateway.worker._clients):  # noqa: SLF001 - left over by a test that has failed
+                    client.connection_lost(None)
+                made.hang_up()
+                for pool in made.pools.values():
+                    for idle in pool._idle.values():  # noqa: SLF001 - see Stage
+                        idle.clear()
+                loop.run_until_complete(bench.end())
     finally:
         loop.close()
