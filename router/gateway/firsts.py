@@ -143,6 +143,10 @@ class Firsts:
         self._waiting.setdefault((tally, metric), deque()).append(_First(standing, cell, subject))
         return True
 
+    def waits_for(self, tally: "Tally") -> bool:
+        """Whether something of this exposure waits for the store's word."""
+        return any(one is tally for one, _ in self._waiting)
+
     def tick(self) -> None:
         """Set the task to work if there is something to ask."""
         if self._waiting:

@@ -23,7 +23,7 @@ from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPai
 from router.gateway.large_answers import Job, LargeAnswers
 from router.gateway.open_batch import OpenBatch
 from router.gateway.side import SMALL_BYTES, Answers
-from router.gateway.tally import HOW_ENDED, PairEnd
+from router.gateway.tally import HOW_ENDED, FoldedTally, PairEnd
 from router.store.pair_codec import row_of
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ class Recorder:
         self._outbox: deque[RecordBatch] = deque()
         self._wake = asyncio.Event()
         self._sequences: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._sent: dict[tuple[str, str], dict[CounterKey, int]] = {}
-        self._settled: WeakSet[Tally] = WeakSet()
-        """Those of past exposures that change no more and have been sent."""
+        self._sent: dict[str, tuple[str, dict[int, Mapping[CounterKey, int]]]] = {}
+        """For each route its rollout, and what was sent of each exposure that may still change."""
+        self._folded: WeakSet[FoldedTally] = WeakSet()
+        """Past exposures that have been sent."""
         self._counters_at = 0.0
         self._batched_at = 0.0
         self.firsts = Firsts(store)
@@ -237,24 +238,30 @@ class Recorder:
                     self._close_batch(place, changed)
 
     def _changed_counters(self, table: "LiveTable", route: str, rollout: str) -> "Mapping[CounterKey, int]":
-        sent = self._sent.setdefault((route, rollout), {})
+        if route not in self._sent or self._sent[route][0] != rollout:
+            self._sent[route] = rollout, {}
+        _, sent = self._sent[route]
         changed: dict[CounterKey, int] = {}
         now = self._now()
         for tally in table.tallies(route, rollout):
-            if tally in self._settled:
+            if isinstance(tally, FoldedTally):
+                if tally not in self._folded:
+                    changed.update(tally.counters())
+                    self._folded.add(tally)
                 continue
-            before = len(changed)
-            for key, value in tally.counters(now).items():
-                if sent.get(key) != value:
-                    changed[key] = sent[key] = value
-            if len(changed) == before and tally.settled and tally is not table.standings[route].tally:
-                self._settled.add(tally)
+            counters, before = tally.counters(now), sent.pop(tally.exposure, {})
+            news = {key: value for key, value in counters.items() if before.get(key) != value}
+            if news or not tally.settled or tally is table.standings[route].tally or self.firsts.waits_for(tally):
+                changed |= news
+                sent[tally.exposure] = counters
+            else:
+                self._folded.add(table.fold(route, rollout, tally, now))
         return changed
 
     def _forget_sent(self) -> None:
         """Write everything again: nobody knows what the store still has."""
         self._sent.clear()
-        self._settled.clear()
+        self._folded.clear()
 
     def _take_counters(self, route: str, rollout: str) -> "Mapping[CounterKey, int]":
         """Take back a batch of counters alone that waits, so that an outage does not fill the queue with them."""

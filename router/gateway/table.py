@@ -34,7 +34,7 @@ from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
 from router.gateway.rota import Rota
 from router.gateway.side import SMALL_BYTES
-from router.gateway.tally import Tally, VariantCounts
+from router.gateway.tally import FoldedTally, Tally, VariantCounts
 from router.gateway.upstream import tls_context
 from router.gateway.waiting import WaitingLine
 
@@ -251,7 +251,7 @@ class LiveTable:
         self.lives = lives
         self._on_trip = on_trip
         self.standings: dict[str, Standing] = {}
-        self._tallies: dict[str, dict[str, dict[int, Tally]]] = {name: {} for name in lives}
+        self._tallies: dict[str, dict[str, dict[int, Tally | FoldedTally]]] = {name: {} for name in lives}
         self._turning: dict[str, list[Tally]] = {}
         self._rota = Rota(lives.items())
         for name, live in lives.items():
@@ -272,10 +272,10 @@ class LiveTable:
             rollouts.clear()
         tallies = rollouts.setdefault(state.id, {})
         exposure = state.exposure.id
-        if exposure not in tallies:
-            tallies[exposure] = Tally(exposure, _levels_of(state), live.route.timeouts.total_s)
-        present = tallies[exposure]
-        earlier = [tally for tally in tallies.values() if tally is not present]
+        present = tallies.get(exposure)
+        if not isinstance(present, Tally):  # new, or folded: a store that comes back older may open it again
+            present = tallies[exposure] = Tally(exposure, _levels_of(state), live.route.timeouts.total_s, present)
+        earlier = [tally for tally in tallies.values() if isinstance(tally, Tally) and tally is not present]
         for tally in earlier:
             tally.close()
         present.open()
@@ -323,9 +323,15 @@ class LiveTable:
             for tally in self._turning[name]:
                 tally.turn(now)
 
-    def tallies(self, route: str, rollout: str) -> "Iterable[Tally]":
-        """All exposures of a rollout that this worker still counts."""
+    def tallies(self, route: str, rollout: str) -> "Iterable[Tally | FoldedTally]":
+        """All exposures of a rollout that this worker has counted."""
         return tuple(self._tallies[route].get(rollout, {}).values())
+
+    def fold(self, route: str, rollout: str, tally: Tally, now: float) -> FoldedTally:
+        """Keep no more than the values of a past exposure that has settled, and return them."""
+        folded = self._tallies[route][rollout][tally.exposure] = tally.fold(now)
+        self._turning[route] = [one for one in self._turning[route] if one is not tally]
+        return folded
 
 
 def _asks_for_first_failures(state: "RolloutState") -> bool:

@@ -3,10 +3,13 @@
 Counted in place on the request path, as plain integers; read by the recorder and by `/metrics`.
 """
 
+import zlib
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import orjson
 
 from router.core.observations import (
     AFFINITY,
@@ -296,17 +299,36 @@ class Units:
                 yield metric + cut, PAIR_VARIANT, cell, number
 
 
+class FoldedTally:
+    """What was counted in a past exposure, as bytes: 2 KB where cells, keys and values took 60."""
+
+    __slots__ = ("__weakref__", "_packed", "exposure")
+
+    def __init__(self, exposure: int, counters: Mapping[CounterKey, int]) -> None:
+        self.exposure = exposure
+        self._packed = zlib.compress(orjson.dumps([[*key, number] for key, number in counters.items()]), 1)
+
+    def __repr__(self) -> str:
+        return f"<FoldedTally of exposure {self.exposure}, {len(self._packed)} bytes>"
+
+    def counters(self) -> dict[CounterKey, int]:
+        """Return every counter that is not zero, whole values."""
+        return {CounterKey(*key): number for *key, number in orjson.loads(zlib.decompress(self._packed))}
+
+
 class Tally(Units):
     """The evidence of one exposure of one rollout, as this worker saw it. Only ever grows.
 
-    `total_s` is how long after its arrival a request may still be in flight, `levels` where latencies are cut.
+    `total_s` is how long after its arrival a request may still be in flight, `levels` where latencies are cut, `before`
+    what was counted of the same exposure until it was folded.
     """
 
-    __slots__ = ("__weakref__", "_closed_at", "_keyed", "_levels", "_seen", "_total_s", "exposure")
+    __slots__ = ("_before", "_closed_at", "_keyed", "_levels", "_seen", "_total_s", "exposure")
 
-    def __init__(self, exposure: int, levels: "Levels", total_s: float) -> None:
+    def __init__(self, exposure: int, levels: "Levels", total_s: float, before: FoldedTally | None = None) -> None:
         super().__init__(levels)
         self.exposure = exposure
+        self._before = before
         self._levels = levels
         self._total_s = total_s
         self._closed_at = 0.0
@@ -365,4 +387,11 @@ class Tally(Units):
         for last, units in self._keyed.items():
             for metric, variant, cell, number in units.cells(now, self._total_s):
                 found[CounterKey(self.exposure, AFFINITY + metric, "", variant, f"{cell}/{last}")] = number
+        if self._before is not None:
+            for key, number in self._before.counters().items():
+                found[key] = found.get(key, 0) + number
         return found
+
+    def fold(self, now: float) -> FoldedTally:
+        """Return what was counted, for good: only of what is closed and `settled`, when every cut holds the same."""
+        return FoldedTally(self.exposure, self.counters(now))

@@ -3,15 +3,22 @@
 import asyncio
 import gc
 import time
+import tracemalloc
+from itertools import count
 
 import pytest
 
 from router.core.config import MIB
+from router.core.decisions import RollBack, Start
+from router.core.rollout import Spec, Step
+from router.core.traffic import AffinityKind, AffinitySource, Timeouts
+from router.gateway import recorder, table, tally
 from router.gateway.client import ClientConnection
 from router.gateway.exchange import Exchange
 from router.gateway.mirror import Copy
+from router.gateway.tally import FoldedTally
 from router.gateway.upstream import UpstreamConnection
-from tests.gateway.bench import Bench, route_of, started, until
+from tests.gateway.bench import PATIENT, Bench, Gateway, route_of, started, until
 from tests.gateway.clients import Client, request
 from tests.gateway.processes import dial, worker
 from tests.gateway.upstreams import Visit, ok
@@ -162,3 +169,65 @@ async def test_what_is_over_is_let_go(bench: Bench) -> None:
     left = alive(Exchange, Copy, ClientConnection, UpstreamConnection)
     assert (left["Exchange"], left["Copy"], left["ClientConnection"]) == (0, 0, 0)
     assert left["UpstreamConnection"] <= 2 * 8  # those in the pools
+
+
+def counted_bytes() -> int:
+    """Return how much memory was allocated for counting and is still held, while tracemalloc runs."""
+    gc.collect()
+    files = [tracemalloc.Filter(inclusive=True, filename_pattern=str(one.__file__)) for one in (recorder, table, tally)]
+    snapshot = tracemalloc.take_snapshot().filter_traces(files)
+    return sum(one.size for one in snapshot.statistics("filename"))
+
+
+async def until_folded(gateway: Gateway) -> int:
+    """Return how many past exposures there are once each is folded and nothing ends in the present one any more."""
+    standing = gateway.worker.table.standings["r"]
+    assert standing.tally is not None
+    await until(lambda: standing.tally is not None and standing.tally.settled, "the last second is over", 10.0)
+
+    def past() -> list[object]:
+        tallies = gateway.worker.table.tallies("r", standing.rollout_id)
+        return [one for one in tallies if one is not standing.tally]
+
+    await until(lambda: all(isinstance(one, FoldedTally) for one in past()), "past exposures are folded", 10.0)
+    return len(past())
+
+
+@pytest.mark.slow
+async def test_a_past_exposure_costs_its_values_and_a_past_rollout_nothing(bench: Bench) -> None:
+    """Two rollouts of 25 exposures with affinity keys: 0.3 to 3 KB for each, as much after the second as after one.
+
+    Cells, keys and values of one such exposure took 60 KB, and keys and values were held when their rollout was over.
+    """
+    route = route_of(
+        await bench.upstream(Fast()),
+        await bench.upstream(Fast()),
+        affinity=(AffinitySource(AffinityKind.HEADER, "x-user-id"),),
+        timeouts=Timeouts(total_s=0.2),
+    )
+    gateway = await bench.gateway(route, states=[started(3_000, 3_000)])
+    client = await bench.client()
+    users = (f"X-User-Id: user{number % 200}" for number in count())
+
+    async def walk(*weights_bp: int) -> int:
+        for weight_bp in weights_bp:
+            await gateway.expose(weight_bp=weight_bp)
+            for _ in range(20):
+                assert (await client.ask("POST", "/", b"x", next(users))).status == 200
+        assert await until_folded(gateway) == len(gateway.worker.table.standings["r"].state.past)
+        await gateway.worker.recorder.flush()
+        gateway.server.evidence.clear()  # the fake store holds the worker's own keys
+        return counted_bytes()
+
+    tracemalloc.start()
+    try:
+        small = await walk(3_001)
+        large = await walk(*range(3_002, 3_026))
+        await gateway.decide(RollBack(reason="test"))
+        spec, step = Spec("v2", "canary", breaker=PATIENT), Step(weight_bp=3_000, mirror_bp=3_000)
+        await gateway.decide(Start(reason="test", rollout_id="abc.2", spec=spec, steps=(step,)))
+        again = await walk(*range(3_001, 3_026))
+    finally:
+        tracemalloc.stop()
+    assert 300 <= (large - small) / 24 <= 3_000
+    assert abs(again - large) <= 30_000

@@ -217,3 +217,32 @@ def test_a_closed_exposure_forgets_which_keys_it_saw_and_an_opened_one_remembers
     assert [counted.sees("request", 7) for _ in range(2)] == [True, True]
     counted.open()
     assert [counted.sees("request", 7) for _ in range(2)] == [True, False]
+
+
+def test_a_folded_exposure_is_opened_again_where_it_stood() -> None:
+    """Requests, pairs and first events of keys before and after are one account, as if it had never been folded."""
+
+    def play(counted: Tally, begin_s: float) -> None:
+        counted.turn(begin_s)
+        arrive(counted, Role.STABLE, Outcome.OK, 20.0)
+        arrive(counted, Role.CANDIDATE, Outcome.HTTP_ERROR)
+        counted.pairs.present.started += 1
+        counted.pairs.present.end(PairEnd("both", "same", "ok/ok", "3"))
+        first = counted.keyed(2).live[Role.STABLE]
+        first.present.started += 1
+        first.end(first.present, Outcome.OK, latency_bucket(20.0))
+        for second in range(1, 33):
+            counted.turn(begin_s + second)
+
+    whole, early = tally(EDGES), tally(EDGES)
+    play(whole, 1_000.0)
+    play(early, 1_000.0)
+    assert settled(early)
+    folded = early.fold(1_040.0)
+    assert folded.counters() == whole.counters(1_040.0)
+    late = Tally(7, EDGES, TOTAL_S, folded)
+    assert late.counters(1_040.0) == whole.counters(1_040.0)
+    play(whole, 2_000.0)
+    play(late, 2_000.0)
+    assert late.counters(2_040.0) == whole.counters(2_040.0)
+    assert numbers(late, 2_040.0, "started")["all"] == 2

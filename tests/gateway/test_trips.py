@@ -14,6 +14,7 @@ from router.core.observations import OUTCOME, PAIR, STARTED, CounterKey
 from router.core.rollout import FULL_BP, BreakerSpec, Phase, RolloutState, Spec, Step, apply, idle_state
 from router.core.traffic import AffinityKind, AffinitySource, RescueSpec, Timeouts
 from router.gateway.breaker import Trip
+from router.gateway.tally import Tally
 from router.gateway.trips import TripFiles
 from router.testing import MemoryServer, MemoryStore
 from tests.gateway.bench import ROLLOUT, Bench, Gateway, route_of, until
@@ -66,7 +67,8 @@ def counted(gateway: Gateway, metric_of: str, variant: str, cell: str, exposure:
     """Return one counter of the worker's evidence."""
     for tally in gateway.worker.table.tallies("r", ROLLOUT):
         if tally.exposure == exposure:
-            return tally.counters(0.0).get(CounterKey(exposure, metric_of, "", variant, cell), 0)
+            counters = tally.counters(0.0) if isinstance(tally, Tally) else tally.counters()
+            return counters.get(CounterKey(exposure, metric_of, "", variant, cell), 0)
     raise AssertionError(f"exposure {exposure} is not counted")
 
 
