@@ -23,7 +23,7 @@ async def probe(variant: Variant) -> str | None:
     """Return None when every backend of `variant` is well, else what the first that is not said.
 
     Well means: a GET of `health` answers 2xx within 2 s, or, where no `health` is set, the port accepts a connection
-    within 2 s.
+    within 2 s, by TLS where the backend has it.
     """
     found = await asyncio.gather(*(_probe_backend(variant, backend) for backend in variant.backends))
     return next((reason for reason in found if reason is not None), None)
@@ -33,18 +33,19 @@ async def _probe_backend(variant: Variant, backend: Backend) -> str | None:
     try:
         async with asyncio.timeout(PROBE_S):
             if variant.health is None:
-                return await _connect(backend)
+                return await _connect(variant, backend)
             return await _get_health(variant, backend)
     except TimeoutError:
         return f"{backend.authority} did not answer within {PROBE_S:g} s"
 
 
-async def _connect(backend: Backend) -> str | None:
+async def _connect(variant: Variant, backend: Backend) -> str | None:
     try:
-        _, writer = await asyncio.open_connection(backend.host, backend.port)
+        context = _tls(variant.tls) if backend.tls else None
+        _, writer = await asyncio.open_connection(backend.host, backend.port, ssl=context)
     except OSError as error:
         return f"{backend.authority} cannot be reached: {error}"
-    writer.close()
+    writer.transport.abort()
     return None
 
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.gateway.endpoints import is_address
-from router.gateway.probes import answers_well
+from router.gateway.probes import illness
 from router.gateway.rota import Rota
 from router.telemetry import logs
 
@@ -49,7 +49,7 @@ class Backends:
         self._rota = Rota(self._watched)
         self._probed = [one for one in self._watched if one.variant.variant.probe is not None]
         self._log = logs.get("backends")
-        self._said: dict[_Watched, tuple[Endpoint, ...]] = {}
+        self._said: dict[_Watched, tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]] = {}
         self._say_at_s = 0.0
         self._dice = Random()  # noqa: S311 - spreads load, guards nothing
         self._probe_at_s: dict[Endpoint, float] = {}
@@ -86,12 +86,17 @@ class Backends:
         for one in self._watched:
             endpoints = one.variant.endpoints
             out = tuple(endpoint for endpoint in endpoints.everyone if endpoint not in endpoints.serving)
-            if out != self._said.get(one, ()):
-                self._said[one] = out
-                tell = self._log.warning if out else self._log.info
+            doubtful = tuple(endpoint for endpoint in endpoints.serving if endpoint.ill)
+            if (out, doubtful) != self._said.get(one, ((), ())):
+                self._said[one] = out, doubtful
+                if out:
+                    said = "backends left out"
+                else:
+                    said = "ill backends take traffic: too few are well" if doubtful else "all backends take traffic"
+                tell = self._log.warning if out or doubtful else self._log.info
                 tell(
-                    "backends left out" if out else "all backends take traffic",
-                    route=one.route, variant=one.name, out=", ".join(map(_shown, out)), of=len(endpoints.everyone),
+                    said, route=one.route, variant=one.name, out=", ".join(map(_shown, out)),
+                    ill=", ".join(map(_shown, doubtful)), of=len(endpoints.everyone),
                 )  # fmt: skip
 
     # -- probes -----------------------------------------------------------------------------------------------------
@@ -116,8 +121,9 @@ class Backends:
         self._probe_at_s = due  # without endpoints that are gone
 
     async def _look(self, variant: "LiveVariant", endpoint: "Endpoint") -> None:
-        well = await answers_well(variant.variant, endpoint, variant.tls)
-        variant.endpoints.probed(endpoint, well=well)
+        found = await illness(variant.variant, endpoint, variant.tls)
+        endpoint.illness = found or endpoint.illness
+        variant.endpoints.probed(endpoint, well=not found)
 
     # -- metrics ----------------------------------------------------------------------------------------------------
 
@@ -142,4 +148,4 @@ class Backends:
 
 def _shown(endpoint: "Endpoint") -> str:
     authority, address = endpoint.backend.authority, endpoint.addresses[0]
-    return f"{authority} ({'ejected' if endpoint.ejected else 'ill'}, {address})"
+    return f"{authority} ({'ejected' if endpoint.ejected else f'ill: {endpoint.illness}'}, {address})"

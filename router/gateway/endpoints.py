@@ -28,7 +28,8 @@ class Endpoint:
     """One server of a Backend: an address, and others of the same server to be tried when it cannot be reached."""
 
     __slots__ = (
-        "addresses", "back_at_s", "backend", "ejected", "failures", "ill", "probes", "times", "trying", "until_s",
+        "addresses", "back_at_s", "backend", "ejected", "failures", "ill", "illness", "probes", "times", "trying",
+        "until_s",
     )  # fmt: skip
 
     def __init__(self, backend: "Backend", addresses: "Sequence[str]") -> None:
@@ -46,6 +47,8 @@ class Endpoint:
         """Whether a request was let through to it to see whether it is well again."""
         self.ill = False
         """What the last probes say."""
+        self.illness = ""
+        """Why, in the words of the last probe that said so."""
         self.probes = 0
         """How many probes in a row said the opposite."""
 

@@ -1,20 +1,26 @@
 """The probe looks at every backend of a candidate as the gateway would. Real sockets."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from router.control import probe as module
 from router.control.probe import probe
-from router.core.traffic import Backend, Variant
+from router.core.traffic import Backend, TlsSpec, Variant
+from tests.gateway.conftest import authority
+
+__all__ = ["authority"]
 
 Answer = Callable[[bytes], bytes | None]
 
 
 @asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[tuple[Backend, list[bytes]]]:
+async def server(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Backend, list[bytes]]]:
     """Serve `answer(head)` to each connection; None keeps silent until the other side gives up."""
     heads: list[bytes] = []
 
@@ -29,8 +35,8 @@ async def server(answer: Answer) -> AsyncIterator[tuple[Backend, list[bytes]]]:
         writer.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield Backend("127.0.0.1", listening.sockets[0].getsockname()[1]), heads
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
+        yield Backend("127.0.0.1", listening.sockets[0].getsockname()[1], tls=tls is not None), heads
 
 
 def status(code: int, extra: str = "") -> Answer:
@@ -112,3 +118,21 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     monkeypatch.setenv("HTTP_PROXY", f"http://{refused_port().authority}")
     async with server(status(200)) as (backend, _):
         assert await probe(variant(backend)) is None
+
+
+CERTIFICATES = {"localhost": None, "old": "certificate has expired", "forged": "unable to get local issuer certificate"}
+
+
+@pytest.mark.parametrize(("name", "why"), CERTIFICATES.items())
+@pytest.mark.parametrize("health", ["/ready", None])
+async def test_a_candidate_behind_tls_has_to_prove_itself_before_it_gets_traffic(
+    authority: Path, health: str | None, name: str, why: str | None
+) -> None:
+    """With a health page and without: a certificate that the gateway would refuse is the reason not to start."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / f"{name}.pem", authority / f"{name}.key")
+    async with server(status(200), context) as (backend, heads):
+        reason = await probe(replace(variant(backend, health=health), tls=TlsSpec(ca=str(authority / "ca.pem"))))
+    assert len(heads) == (health is not None and why is None)
+    assert (reason is None) is (why is None)
+    assert reason is None or (why is not None and why in reason and backend.authority in reason)

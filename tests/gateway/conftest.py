@@ -55,7 +55,10 @@ async def full_port() -> AsyncIterator[int]:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with an authority (`ca.pem`) and certificates of it for `localhost`, `other.test`, `me`."""
+    """Return a directory with an authority (`ca.pem`) and certificates of it for `localhost`, `other.test`, `me`.
+
+    `old` is for localhost and has expired, `forged` is for localhost and by another authority (`stranger.pem`).
+    """
     directory = tmp_path_factory.mktemp("authority")
 
     def openssl(*arguments: str) -> None:
@@ -65,11 +68,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for authority in ("ca", "stranger"):
         openssl("req", "-x509", *key, "-days", "2", "-subj", f"/CN={authority}", "-keyout", f"{authority}.key",
                 "-out", f"{authority}.pem", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    for name, alternative in (
-        ("localhost", "DNS:localhost,IP:127.0.0.1"), ("other", "DNS:other.test"), ("me", "DNS:me"),
+    local = "DNS:localhost,IP:127.0.0.1"
+    for name, alternative, issuer, days in (
+        ("localhost", local, "ca", 1), ("other", "DNS:other.test", "ca", 1), ("me", "DNS:me", "ca", 1),
+        ("old", local, "ca", -1), ("forged", local, "stranger", 1),
     ):  # fmt: skip
         openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         (directory / f"{name}.ext").write_text(f"subjectAltName={alternative}\nauthorityKeyIdentifier=keyid\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "1", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key",
+                "-CAcreateserial", "-days", str(days), "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
     return directory

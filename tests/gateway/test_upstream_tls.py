@@ -1,13 +1,20 @@
 """TLS to variants: certificates are checked, and a variant that cannot prove itself gets no request."""
 
 import ssl
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from router.core.traffic import Backend, TlsSpec, Variant
-from tests.gateway.bench import Bench, route_of, started
-from tests.gateway.upstreams import Script, Upstream, Visit, echo
+from router.core.traffic import Backend, ProbeSpec, TlsSpec, Variant
+from router.gateway import backends
+from tests.gateway.bench import Bench, route_of, started, until
+from tests.gateway.test_ejection import metric
+from tests.gateway.upstreams import Script, Upstream, Visit, echo, ok
+
+Lines: TypeAlias = Callable[[], list[dict[str, object]]]
 
 
 async def secure(
@@ -94,11 +101,6 @@ async def test_a_variant_may_mix_plain_and_tls_backends(bench: Bench, authority:
 
 async def test_plain_bytes_where_tls_is_expected_give_502(bench: Bench, authority: Path) -> None:
     """And the other way round, without hanging."""
-
-    async def confused(visit: Visit) -> None:
-        await visit.read()
-        await visit.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
     plain, tls = await bench.upstream(confused), await secure(bench, authority)
     spec = TlsSpec(ca=str(authority / "ca.pem"))
     route = route_of(
@@ -124,3 +126,131 @@ async def test_copies_go_over_tls_too(bench: Bench, authority: Path) -> None:
         assert (await (await bench.client(gateway)).ask("POST", "/", b"x")).body == b"x"
         outcomes.append((await gateway.pairs(1))[0].candidate.outcome)
     assert outcomes == ["ok", "connect_failed"]
+
+
+# -- probes ---------------------------------------------------------------------------------------------------------
+
+
+async def health(visit: Visit) -> None:
+    """Say yes to the health page and echo everything else."""
+    async for received in visit.requests():
+        await visit.send(ok(b"" if received.target == "/ready" else received.body))
+
+
+async def confused(visit: Visit) -> None:
+    """Be a plain server that was spoken to by TLS."""
+    await visit.read()
+    await visit.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.fixture
+def strict_port(authority: Path) -> Iterator[int]:
+    """The port of a server that wants our certificate; OpenSSL's own, since asyncio sends no alerts."""
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "1", "-verify_return_error",
+               "-CAfile", "ca.pem", "-cert", "localhost.pem", "-key", "localhost.key"]  # fmt: skip
+    with subprocess.Popen(command, cwd=authority, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        yield next(int(line.rpartition(b":")[2]) for line in server.stdout if line.startswith(b"ACCEPT"))
+        server.kill()
+
+
+ILL = {
+    "by another authority": ("forged", "unable to get local issuer certificate"),
+    "expired": ("old", "certificate has expired"),
+    "for another name": ("other", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+}
+
+
+@pytest.fixture(autouse=True)
+def soon_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes are told at once, and not within a second."""
+    monkeypatch.setattr(backends, "LINE_S", 0.0)
+
+
+async def until_logged(lines: Lines, event: str) -> dict[str, object]:
+    """Return the one line of the log that says this, once it does."""
+    await until(lambda: any(line["event"] == event for line in lines()), f"the log says: {event}")
+    (line,) = [line for line in lines() if line["event"] == event]
+    return line
+
+
+async def is_left_out(bench: Bench, authority: Path, lines: Lines, port: int, why: str) -> None:
+    """Check that the backend at `port` is left out for this reason, and that another one gets all requests."""
+    good = await secure(bench, authority, script=health)
+    bad, well = (Backend("127.0.0.1", one, tls=True) for one in (port, good.port))
+    spec, probe = TlsSpec(ca=str(authority / "ca.pem")), ProbeSpec(interval_s=0.05)
+    gateway = await bench.gateway(route_of(Variant("v1", (bad, well), tls=spec, health="/ready", probe=probe)))
+    await until(lambda: metric(gateway, "turnout_backend_up", bad) == 0.0, "it is left out")
+    assert metric(gateway, "turnout_backend_up", well) == 1.0
+    client = await bench.client()
+    assert [(await client.ask("POST", "/", b"x")).status for _ in range(6)] == [200] * 6
+    line = await until_logged(lines, "backends left out")
+    assert line["out"] == f"{bad.authority} (ill: {why}, 127.0.0.1)"
+
+
+@pytest.mark.parametrize(("name", "why"), ILL.values(), ids=ILL)
+async def test_a_probe_refuses_a_certificate_and_the_log_says_why(
+    bench: Bench, authority: Path, lines: Lines, name: str, why: str
+) -> None:
+    """By another authority, expired, for another name: left out without a failed request, and none reaches it."""
+    bad = await secure(bench, authority, name, health)
+    await is_left_out(bench, authority, lines, bad.port, f"its certificate was refused: {why}")
+    assert bad.requests == []
+
+
+async def test_a_probe_without_the_certificate_that_is_asked_for_says_so(
+    bench: Bench, authority: Path, lines: Lines, strict_port: int
+) -> None:
+    """The server's alert is the reason, not only that it closed."""
+    await is_left_out(bench, authority, lines, strict_port, "TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED")
+
+
+async def test_a_probe_of_a_plain_server_by_tls_says_so(bench: Bench, authority: Path, lines: Lines) -> None:
+    """OpenSSL's words for it are those that everybody searches for."""
+    plain = await bench.upstream(confused)
+    await is_left_out(bench, authority, lines, plain.port, "TLS failed: WRONG_VERSION_NUMBER")
+
+
+GOOD = {
+    "by our authority": ("localhost", False, {"ca": "ca.pem"}),
+    "that wants ours and gets it": ("localhost", True, {"ca": "ca.pem", "cert": "me.pem", "key": "me.key"}),
+    "of anybody, unverified": ("forged", False, {"verify": False}),
+}
+
+
+@pytest.mark.parametrize(("name", "asks", "files"), GOOD.values(), ids=GOOD)
+async def test_a_probe_goes_by_the_variants_own_tls(
+    bench: Bench, authority: Path, name: str, files: Mapping[str, str | bool], *, asks: bool
+) -> None:
+    """`ca`, `cert` with `key`, and `verify` count for the health page as for requests: the backend is taken back."""
+    sick = True
+
+    async def page(visit: Visit) -> None:
+        async for _ in visit.requests():
+            await visit.send(ok(b"", status="503 Later" if sick else "200 OK"))
+
+    asked = await secure(bench, authority, name, page, asks=asks)
+    spec = TlsSpec(**{key: str(authority / one) if isinstance(one, str) else one for key, one in files.items()})  # type: ignore[arg-type]
+    backend = Backend("127.0.0.1", asked.port, tls=True)
+    other = await secure(bench, authority, name, health, asks=asks)
+    variant = Variant("v1", (backend, Backend("127.0.0.1", other.port, tls=True)), tls=spec, health="/ready",
+                      probe=ProbeSpec(interval_s=0.05))  # fmt: skip
+    gateway = await bench.gateway(route_of(variant))
+    await until(lambda: metric(gateway, "turnout_backend_up", backend) == 0.0, "it is left out")
+    sick = False
+    await until(lambda: metric(gateway, "turnout_backend_up", backend) == 1.0, "it is taken back")
+
+
+async def test_probes_that_say_no_everywhere_are_told_though_nothing_is_left_out(
+    bench: Bench, authority: Path, lines: Lines
+) -> None:
+    """One backend, expired: it must go on, and the log says what its probes say."""
+    upstream = await secure(bench, authority, "old", health)
+    backend = Backend("127.0.0.1", upstream.port, tls=True)
+    spec = TlsSpec(ca=str(authority / "ca.pem"))
+    variant = Variant("v1", (backend,), tls=spec, health="/ready", probe=ProbeSpec(interval_s=0.05))
+    gateway = await bench.gateway(route_of(variant))
+    line = await until_logged(lines, "ill backends take traffic: too few are well")
+    expected = f"{backend.authority} (ill: its certificate was refused: certificate has expired, 127.0.0.1)"
+    assert (line["ill"], line["out"], line["of"]) == (expected, "", 1)
+    assert metric(gateway, "turnout_backend_up", backend) == 1.0
