@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from router import version
 from router.admin.access import ROLE, Doorkeeper, RoleRoute
 from router.admin.bind import check_bind
 from router.admin.edge import Edge
@@ -91,7 +92,7 @@ def create_app(  # noqa: PLR0913 - everything it serves is handed in
     check_bind(config)
     app = FastAPI(
         title="Turnout admin API",
-        version="1",
+        version=version(),
         openapi_url=None,  # served below, behind a role; the interactive pages would load scripts from elsewhere
         docs_url=None,
         redoc_url=None,

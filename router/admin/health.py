@@ -2,10 +2,10 @@
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 
 from fastapi import Response
 
+from router import version
 from router.admin import schemas as s
 from router.admin.problems import ProblemError
 from router.admin.services import Services
@@ -38,7 +38,7 @@ class HealthEndpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._build = (version("turnout"), platform.python_version())
+        self._build = (version(), platform.python_version())
 
     async def healthz(self) -> s.HealthView:
         """The process answers."""

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from router import version
 from router.cli import ledger, local, pairs, rollouts
 from router.cli.problems import as_command_error, show
 
@@ -40,11 +41,27 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     local.register(app)
     rollouts.register(app)
     pairs.register(app)
     ledger.register(app)
     return app
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"turnout {version()}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 def given_json(arguments: list[str]) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from router import version
 from tests.chart.tools import CHART, ROOT, Helm, RefusedError, one, pods
 from tests.chart.value_sets import BASE, SETS
 
@@ -225,9 +224,3 @@ def test_every_value_is_explained_and_has_a_schema() -> None:
     assert [paths for paths in above if not paths & rows] == []
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert values.keys() == schema["properties"].keys() - {"global"}
-
-
-def test_the_chart_has_the_version_of_the_package() -> None:
-    """One place says it, pyproject.toml; this finds the chart that was left behind."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (version(), version())
