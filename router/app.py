@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from router.supervisor.store_keeper import StoreServer
     from router.telemetry.metrics import Snapshot
 
-DRAIN_S = 10.0
-"""How long a process lets requests finish that was sent SIGTERM itself, past its parent. Chosen, as the parent's."""
-
 Announce = Callable[[str], None]
 
 
@@ -212,7 +209,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
         )  # fmt: skip
         await worker.start(listener, strict=settings.strict)
     channel.send(Ready())
-    parent = _Parent(channel, worker.snapshot)
+    parent = _Parent(channel, settings.config.gateway.drain_deadline_s, worker.snapshot)
     await worker.drain(await parent.until_drain())
     await parent.say_goodbye()
     await store.close()
@@ -224,7 +221,9 @@ async def _control_process(end: socket.socket, listener: socket.socket) -> None:
 
     channel = await Channel.open(end)
     settings = await _settings(channel)
-    parent = _Parent(channel, dict)  # control has a page of metrics of its own
+    parent = _Parent(
+        channel, settings.config.gateway.drain_deadline_s, dict
+    )  # control has a page of metrics of its own
     async with _failures_told(channel):
         logs.configure(settings.config.log, process="control")
         logs.write_uncaught()
@@ -292,14 +291,17 @@ async def _run_control(
 
 
 class _Parent:
-    """The other end of a child's channel: answers what the parent asks until it, or SIGTERM, asks for the end."""
+    """The other end of a child's channel: answers what the parent asks until it, or SIGTERM, asks for the end.
 
-    def __init__(self, channel: "Channel", snapshot: "Callable[[], Snapshot]") -> None:
+    The parent says how long that may take, SIGTERM means `deadline_s`.
+    """
+
+    def __init__(self, channel: "Channel", deadline_s: float, snapshot: "Callable[[], Snapshot]") -> None:
         self._channel = channel
         self._snapshot = snapshot
         loop = asyncio.get_running_loop()
         self._drain_s: asyncio.Future[float] = loop.create_future()
-        loop.add_signal_handler(signal.SIGTERM, self._ask, DRAIN_S)
+        loop.add_signal_handler(signal.SIGTERM, self._ask, deadline_s)
         self._listening = asyncio.create_task(self._listen())
 
     async def until_drain(self) -> float:

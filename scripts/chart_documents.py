@@ -23,7 +23,7 @@ SCHEMA, README, VALUES = CHART / "values.schema.json", CHART / "README.md", CHAR
 
 SET_BY_THE_CHART = {
     "Settings": ("admin", "auth", "ops", "store"),
-    "GatewayBlock": ("drain_delay", "host", "port", "tls"),
+    "GatewayBlock": ("drain_deadline", "drain_delay", "host", "port", "tls"),
 }
 """Fields that `config` may not have: the chart gives them to the processes that need them, by environment."""
 

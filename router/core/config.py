@@ -74,6 +74,8 @@ class GatewayConfig:
     """How often the host names of backends are looked up."""
     drain_delay_s: float = 0.0
     """How long the gateways serve on after the first signal, while readiness is off already."""
+    drain_deadline_s: float = 10.0
+    """How long requests in flight may take from then on."""
 
 
 STORE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")

@@ -91,6 +91,11 @@ class GatewayBlock(Block):
     drain_delay: DurationOrZero = written(
         "0s", "How long to serve on after SIGTERM with readiness off, so that a load balancer looks elsewhere first."
     )
+    drain_deadline: Duration = written(
+        "10s",
+        "How long requests in flight, streams too, may take once a worker is to end (SIGTERM after `drain_delay`, "
+        "reload); then they are cut.",
+    )
     dns_refresh: Duration = written(
         "5s", "Between two lookups of a backend's host name; the last addresses that were found stay in use."
     )
@@ -107,6 +112,7 @@ class GatewayBlock(Block):
             override_networks=tuple(overrides.networks),
             response_headers=self.response_headers,
             drain_delay_s=self.drain_delay,
+            drain_deadline_s=self.drain_deadline,
         )
 
 

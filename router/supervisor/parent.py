@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 START_S = 30.0
 """How long everything may take to answer. Chosen: 20 times the budget, for a very busy machine."""
 
-DRAIN_S = 10.0
-"""How long requests in flight may take after the first signal. Chosen; Kubernetes kills after 30 s."""
-
 CONTROL_S = 3.0
 """How long control may take to let go of its lease and its connections. Chosen."""
 
@@ -47,7 +44,6 @@ class Plan:
     control: Sequence[str] | None
     store: StoreServer | None
     new_boot: Callable[[], str]
-    drain_s: float = DRAIN_S
     read: Read | None = None
     """Reads the configuration again, for a reload; None: there is none, and SIGHUP ends everything."""
     file: str = ""
@@ -69,16 +65,16 @@ class Supervisor:
         self._hurried = asyncio.Event()
         self._lives_changed = asyncio.Event()
         self._past_lives: set[asyncio.Task[None]] = set()
-        self._reloads = Reloads(plan.read, plan.config, plan.drain_s)
+        self._reloads = Reloads(plan.read, plan.config)
         self.processes.replaced = self._reloads.replaced
 
     async def run(self) -> None:
         """Start everything, announce each listener and then `ready`, keep it up until a signal ends it.
 
         The first SIGTERM or SIGINT ends it in order: readiness goes off, `gateway.drain_delay` later no new client is
-        accepted; the second at once. SIGHUP reloads, but from a terminal, where it says that the terminal is gone, it
-        ends too. Raises ConfigError, ListenError, StoreUnavailableError or StartError when it cannot start. In every
-        case nothing is left running.
+        accepted, `gateway.drain_deadline` after that what is still in flight is cut. The second ends it at once. SIGHUP
+        reloads, but from a terminal, where it says that the terminal is gone, it ends too. Raises ConfigError,
+        ListenError, StoreUnavailableError or StartError when it cannot start. In every case nothing is left running.
         """
         self._catch_signals()
         try:
@@ -232,7 +228,8 @@ class Supervisor:
         started = {life.get_name() for life in self._lives}
         workers = [keeper for keeper in self.processes.workers if keeper.name in started]
         leaving = self.processes.replaced
-        draining = asyncio.gather(*(keeper.stop(self._plan.drain_s) for keeper in (*workers, *leaving)))
+        deadline_s = self._reloads.config.gateway.drain_deadline_s
+        draining = asyncio.gather(*(keeper.stop(deadline_s) for keeper in (*workers, *leaving)))
         await asyncio.sleep(0)  # no slot is filled again from here on
         for listener in self._listeners[: len(self.processes.workers)]:
             listener.close()  # new clients are refused once the worker has closed its copy too

@@ -52,12 +52,11 @@ class Reloads:
     successors are being started, which must be able to take over.
     """
 
-    def __init__(self, read: Read | None, config: TurnoutConfig, drain_s: float) -> None:
+    def __init__(self, read: Read | None, config: TurnoutConfig) -> None:
         self.config = config
         self.replaced: list[Keeper] = []
         self.running = False
         self._read = read
-        self._drain_s = drain_s
         self._asked = asyncio.Event()
         self._log = logs.get("supervisor")
         self._endings: set[asyncio.Task[None]] = set()
@@ -114,6 +113,6 @@ class Reloads:
         ending.add_done_callback(self._endings.discard)
 
     async def _end(self, keeper: Keeper, fresh: Keeper) -> None:
-        await keeper.stop(self._drain_s)
+        await keeper.stop(self.config.gateway.drain_deadline_s)
         fresh.inherit(keeper)
         self.replaced.remove(keeper)

@@ -93,11 +93,12 @@ def test_a_gateway_leaves_in_order(helm: Helm) -> None:
 
     assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": 2}}
     assert env["TURNOUT_GATEWAY__DRAIN_DELAY"] == "30s"
+    assert env["TURNOUT_GATEWAY__DRAIN_DEADLINE"] == "120s"
     from router.supervisor.keeper import KILL_AFTER_S
-    from router.supervisor.parent import CONTROL_S, DRAIN_S
+    from router.supervisor.parent import CONTROL_S
 
-    longest = 2 + 30 + DRAIN_S + KILL_AFTER_S + CONTROL_S
-    assert longest < pod["terminationGracePeriodSeconds"] == 2 + 30 + 15
+    longest = 2 + 30 + 120 + KILL_AFTER_S + CONTROL_S
+    assert longest < pod["terminationGracePeriodSeconds"] == 2 + 30 + 120 + 5
 
 
 def test_only_control_gets_secrets(helm: Helm) -> None:

@@ -47,7 +47,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {
         "gateway": {
             "tls": {"existingSecret": "cert", "clientCaKey": "ca.crt"},
             "service": {"type": "LoadBalancer", "port": 443, "annotations": {"cloud/lb": "internal"}},
-            "drain": {"preStopSeconds": 2, "delaySeconds": 30},
+            "drain": {"preStopSeconds": 2, "delaySeconds": 30, "deadlineSeconds": 120},
         },
         "ingress": {
             "enabled": True,

@@ -54,6 +54,7 @@ gateway:
   trusted_proxies: [10.0.0.0/8, 192.168.1.1]
   response_headers: false
   drain_delay: 6s
+  drain_deadline: 7s
   dns_refresh: 9s
 ops:     {{host: "::1", port: 9002}}
 admin:   {{host: 0.0.0.0, port: 9001}}
@@ -127,6 +128,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
             trusted_proxies=("10.0.0.0/8", "192.168.1.1/32"),
             response_headers=False,
             drain_delay_s=6.0,
+            drain_deadline_s=7.0,
             dns_refresh_s=9.0,
         ),
         ops=Listener("::1", 9002),

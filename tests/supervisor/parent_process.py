@@ -18,7 +18,11 @@ def plan_of(options: dict[str, object]) -> Plan:
     port = int(str(options.get("port", 0)))
     config = TurnoutConfig(
         routes={},
-        gateway=GatewayConfig(listen=Listener("127.0.0.1", port), workers=int(str(options.get("workers", 1)))),
+        gateway=GatewayConfig(
+            listen=Listener("127.0.0.1", port),
+            workers=int(str(options.get("workers", 1))),
+            drain_deadline_s=float(str(options.get("drain_s", 10.0))),
+        ),
         admin=Listener("127.0.0.1", 0),
         ops=Listener("127.0.0.1", 0),
         store=StoreConfig(url="unix:///nowhere"),
@@ -30,7 +34,6 @@ def plan_of(options: dict[str, object]) -> Plan:
         control=(*STAND_IN, str(options["control"])) if "control" in options else None,
         store=None,
         new_boot=lambda: f"boot-{next(numbers)}",
-        drain_s=float(str(options.get("drain_s", 10.0))),
     )
 
 
