@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = "requirements.lock"
 DEV = "requirements-dev.lock"
-TOOLS = ("chart", "release")
+TOOLS = ("chart", "release", "loadtest")
 """Groups whose lock stands alone, for a venv of their own."""
 
 

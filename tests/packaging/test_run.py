@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("run", "scripts/lock")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-chart.lock", "requirements-release.lock")
+LOCKS = tuple(f"requirements{group}.lock" for group in ("", "-dev", "-chart", "-release", "-loadtest"))
 SHELLS = [shell for shell in ("sh", "dash", "bash --posix", "busybox sh") if shutil.which(shell.split()[0]) is not None]
 
 # Stands where uv would: `uv venv` makes a venv whose programs only say how they were called.
@@ -200,9 +200,21 @@ def test_the_tools_of_the_chart_are_set_up_apart_and_once(checkout: Checkout) ->
     assert tests == f"python in {checkout.root}: -m pytest tests/chart -m not soak -k lint"
 
     checkout.run("test", "--all")
-    assert checkout.installs() == ["requirements-release.lock"]
+    assert checkout.installs() == ["requirements-release.lock", "requirements-loadtest.lock"]
     checkout.run("setup", "chart")
     assert checkout.installs() == []
+
+
+def test_locust_is_set_up_apart_and_started_with_all_arguments(checkout: Checkout) -> None:
+    """It brings a web framework and a patched standard library: its venv is no part of the one that Turnout runs in."""
+    checkout.run("setup", "dev")
+    checkout.calls()
+    checkout.run("loadtest", "canary-ramp", "--headless", cwd=Path("/"))
+    made, locked, started = checkout.calls()
+    assert made == f"uv venv --quiet --python >=3.11 {checkout.root}/.venv-loadtest"
+    assert "--require-hashes" in locked
+    assert locked.endswith("/requirements-loadtest.lock")
+    assert started == f"python in {checkout.root}: -m loadtests.under_load canary-ramp --headless"
 
 
 def test_all_tests_run_without_tools_that_cannot_be_had(checkout: Checkout) -> None:
@@ -216,7 +228,7 @@ def test_all_tests_run_without_tools_that_cannot_be_had(checkout: Checkout) -> N
         done = checkout.run("test", "--all")
         assert done.returncode == 0
         assert "no tools of the group chart" in done.stderr
-        assert checkout.installs() == ["requirements-chart.lock", "requirements-release.lock"]
+        assert checkout.installs() == [f"requirements-{group}.lock" for group in ("chart", "release", "loadtest")]
     assert checkout.run("chart").returncode != 0
 
 
