@@ -10,8 +10,9 @@ import json
 import selectors
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import cast
 
 from loadtests.processes import PATH
@@ -24,13 +25,16 @@ BODY_100 = '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[5.1,3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Ask `rate_s` requests a second of a port of this machine for `seconds`, over `connections`."""
+    """Ask `rate_s` requests a second for `seconds`, over `connections`; the bodies take turns."""
 
     port: int
     rate_s: float
     seconds: float
     connections: int = 64
     grace_s: float = GRACE_S
+    host: str = "127.0.0.1"
+    path: str = PATH
+    bodies: Sequence[str] = (BODY_100,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,18 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, -int(-len(ordered) * share // 1) - 1)] if ordered else 0.0
 
 
+Note = Callable[[float, float, bool], None]
+"""Hears of each request: when it was meant to start, in seconds of the run, its latency, and whether it failed."""
+
+
 class OpenLoop:
     """One run. Times are those of the event loop."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, note: Note | None = None) -> None:
         self.order = order
         self.total = round(order.rate_s * order.seconds)
-        self.message = message()
+        self.messages = cycle([message(order.path, body) for body in order.bodies])
+        self._note = note
         self.free: deque[_Line] = deque()
         self.latencies_s: list[float] = []
         self.late_s: list[float] = []
@@ -87,7 +96,7 @@ class OpenLoop:
 
     async def open_line(self) -> None:
         """Open one more connection; it offers itself."""
-        await asyncio.get_running_loop().create_connection(lambda: _Line(self), "127.0.0.1", self.order.port)
+        await asyncio.get_running_loop().create_connection(lambda: _Line(self), self.order.host, self.order.port)
 
     def offer(self, line: "_Line") -> None:
         """Take back a connection that has nothing to do."""
@@ -98,7 +107,7 @@ class OpenLoop:
 
     def answered(self, meant_s: float, *, failed: bool) -> None:
         """Count one request that is over; the latency of a failed one counts too."""
-        self.latencies_s.append(asyncio.get_running_loop().time() - meant_s)
+        self._keep(meant_s, asyncio.get_running_loop().time() - meant_s, failed)
         self.errors += failed
         if len(self.latencies_s) == self.total:
             self._ended.set()
@@ -123,7 +132,14 @@ class OpenLoop:
         self.errors += missing
         # The newest ones, as a stall leaves them: each has waited at least since it was meant to start.
         first = self.total - missing
-        self.latencies_s += [now_s - self._began_s - number / self.order.rate_s for number in range(first, self.total)]
+        for number in range(first, self.total):
+            meant_s = self._began_s + number / self.order.rate_s
+            self._keep(meant_s, now_s - meant_s, failed=True)
+
+    def _keep(self, meant_s: float, latency_s: float, failed: bool) -> None:  # noqa: FBT001 - as Note
+        self.latencies_s.append(latency_s)
+        if self._note:
+            self._note(meant_s - self._began_s, latency_s, failed)
 
     def _result(self) -> Latencies:
         ordered, late = sorted(self.latencies_s), sorted(self.late_s)
@@ -149,7 +165,7 @@ class _Line(asyncio.Protocol):
 
     def ask(self, meant_s: float) -> None:
         self._meant_s = meant_s
-        self._transport.write(self._run.message)
+        self._transport.write(next(self._run.messages))
 
     def data_received(self, data: bytes) -> None:
         self._got += data
@@ -190,10 +206,10 @@ def _length(head: bytes) -> int:
     return int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
 
 
-def message() -> bytes:
-    """Return the request of design.md section 9."""
-    head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    return f"{head}content-length: {len(BODY_100)}\r\n\r\n{BODY_100}".encode()
+def message(path: str = PATH, body: str = BODY_100) -> bytes:
+    """Return a prediction request, by default that of design.md section 9. The body is ASCII."""
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
 
 def measure(order: Order) -> Latencies:

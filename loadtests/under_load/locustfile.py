@@ -1,0 +1,176 @@
+"""What locust runs: the users, the shape, and a verdict on the scenario as locust's exit code.
+
+Started by `python -m loadtests.under_load`, which hands over its Options by environment.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from locust import FastHttpUser, LoadTestShape, between, events, task
+from locust.env import Environment
+
+from loadtests.under_load import limits, report
+from loadtests.under_load.options import VARIABLE, Options
+from loadtests.under_load.protocols import CHAT, CHAT_PATH, DIGITS, PROTOCOLS, chat_body
+from loadtests.under_load.running import Run
+from loadtests.under_load.scenario import load
+from loadtests.under_load.shapes import SHAPES, users_at
+from loadtests.under_load.timeline import DIRECT, STREAM, TURNOUT, Answer
+
+OPTIONS = Options(**json.loads(os.environ[VARIABLE]))
+SCENARIO = load(OPTIONS.scenario)
+SHAPE = SHAPES[OPTIONS.shape] if OPTIONS.shape else SCENARIO.shape
+RUN = Run(OPTIONS, SCENARIO)
+
+PEOPLE = 20_000
+"""Who there is behind the users of locust: each of these plays one person after another, so that few come twice."""
+STAY = 3
+"""Requests of one person in a row, on the average."""
+THINK_S = (0.1, 0.4)
+SIDE, RESCUED = "x-turnout-variant", "x-turnout-rescued"
+NUMBERS = iter(range(10**9))
+
+
+class Person(FastHttpUser):
+    """Somebody who asks, thinks, and asks again; after some requests somebody else. Sticky by `x-user-id`."""
+
+    abstract = True
+    wait_time = between(*THINK_S)
+    network_timeout = connection_timeout = 30.0
+
+    def on_start(self) -> None:
+        """Become the first person."""
+        self.choice = random.Random(next(NUMBERS))
+        self._become()
+
+    def _become(self) -> None:
+        self.headers = {"content-type": "application/json", "x-user-id": f"user-{self.choice.randrange(PEOPLE)}"}
+        self.was_candidate = False
+
+    def somebody(self) -> None:
+        """Go on as the same person, or become another one."""
+        if self.choice.random() < 1 / STAY:
+            self._become()
+
+    def note(self, source: str, began_s: float, failed: str, side: str = "", *, rescued: bool = False) -> None:
+        """Keep what came of a request."""
+        now_s = time.perf_counter()
+        side = "" if rescued else side
+        RUN.seen.answers.append(Answer(RUN.second(), source, 1000 * (now_s - began_s), failed, side))
+        if source == TURNOUT and side:
+            if self.was_candidate and side == "stable":
+                RUN.seen.flips.append(RUN.second())
+            self.was_candidate = side == "candidate"
+
+
+class DigitPerson(Person):
+    """Shows images of digits to Turnout, by one of the scenario's protocols each time."""
+
+    host = RUN.gateway_url
+    weight = 8
+    protocols: ClassVar[list[str]] = [name for name in SCENARIO.protocols if name != CHAT]
+
+    @task
+    def show(self) -> None:
+        """Ask for one digit; anything but a digit with 200 is an error."""
+        self.somebody()
+        protocol = PROTOCOLS[self.choice.choice(self.protocols)]
+        self.ask(protocol.path, protocol.body_of(self.choice.choice(RUN.images)), protocol.label_of, TURNOUT)
+
+    def ask(self, path: str, body: str, label_of: Callable[[Any], int], source: str) -> None:
+        """Send one request and check its answer."""
+        began_s = time.perf_counter()
+        with self.client.post(
+            path, data=body, headers=self.headers, name=f"{source} {path}", catch_response=True
+        ) as answer:
+            failed = failure_of(answer, label_of)
+            if failed:
+                answer.failure(failed)
+            headers = answer.headers or {}
+            self.note(source, began_s, failed, headers.get(SIDE, ""), rescued=RESCUED in headers)
+
+
+class DirectPerson(DigitPerson):
+    """Shows the same images to the stable model itself, at the same time: what waiting would be without Turnout."""
+
+    host = RUN.direct_url
+    weight = 2 if RUN.direct_url else 0
+
+    @task
+    def show(self) -> None:
+        """Ask for one digit."""
+        self.somebody()
+        protocol = PROTOCOLS[DIGITS]
+        self.ask(protocol.path, protocol.body_of(self.choice.choice(RUN.images)), protocol.label_of, DIRECT)
+
+
+class Reader(Person):
+    """Asks for text, and reads it word by word as it comes."""
+
+    host = RUN.gateway_url
+    weight = 1 if CHAT in SCENARIO.protocols else 0
+
+    @task
+    def read(self) -> None:
+        """Ask for one text; a stream that ends before `[DONE]` is an error."""
+        self.somebody()
+        began_s, first_s, text = time.perf_counter(), 0.0, b""
+        with self.client.post(
+            CHAT_PATH, data=chat_body(self.choice.choice(RUN.prompts)), headers=self.headers, stream=True,
+            name=f"{STREAM} {CHAT_PATH}", catch_response=True,
+        ) as answer:  # fmt: skip
+            while answer.status_code == 200 and (piece := answer.raw.read(512)):
+                first_s = first_s or time.perf_counter()
+                text += piece
+            whole = text.rstrip().endswith(b"data: [DONE]")
+            failed = "" if whole else f"{answer.status_code}, {len(text)} bytes of a stream that was cut"
+            if failed:
+                answer.failure(failed)
+            self.note(STREAM, began_s, failed)
+
+
+def failure_of(answer: Any, label_of: Callable[[Any], int]) -> str:  # noqa: ANN401 - locust's
+    """Return why an answer is none, empty for a digit."""
+    if answer.status_code != 200:
+        return f"{answer.status_code or 'no answer'}: {answer.text[:120] if answer.text else answer.error}"
+    try:
+        digit = label_of(answer.json())
+    except (ValueError, LookupError, TypeError) as error:
+        return f"unreadable ({error!r}): {answer.text[:120]}"
+    return "" if digit in range(10) else f"no digit: {digit}"
+
+
+class Shape(LoadTestShape):
+    """As many users as the scenario's shape, or the asked one, says."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return how many there are to be, and how fast they come; None at the end."""
+        users = users_at(SHAPE, RUN.second(), OPTIONS.seconds, OPTIONS.users)
+        return None if users is None else (users, float(OPTIONS.users))
+
+
+@events.test_start.add_listener
+def begin(environment: Environment, **_: object) -> None:  # noqa: ARG001 - locust's
+    """Start what goes on beside the users."""
+    RUN.begin()
+
+
+@events.quitting.add_listener
+def end(environment: Environment, **_: object) -> None:
+    """Judge, write what was asked for, and end what was started."""
+    try:
+        RUN.end()
+        found = limits.findings(SCENARIO.limits, RUN.seen, STAY)
+        report.write(OPTIONS, SCENARIO, RUN.seen, found)
+        for one in found:
+            print(f"{'ok    ' if one.passed else 'MISSED'}  {one.what}: {one.measured} ({one.limit})")
+        environment.process_exit_code = int(not all(one.passed for one in found))
+    except BaseException:
+        environment.process_exit_code = 1
+        raise
+    finally:
+        RUN.stop()

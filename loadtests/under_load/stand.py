@@ -1,0 +1,143 @@
+"""What is put under load, in one process tree: models, store and Turnout; started and broken as asked on stdin.
+
+The first line is an Order as JSON; it is answered by a line that says where everything is. Each further line,
+`{"part", "does"}`, is done and answered by `done`. The end of the input ends everything. It runs where Turnout is
+installed; locust, whose environment has no Turnout, talks to it.
+"""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+from sklearn.datasets import load_digits
+
+from loadtests.planted_turnout import planted
+from loadtests.processes import end_by_sigterm, running
+from loadtests.under_load.scenario import load, routes
+from router.demo.models import halves
+from router.demo.turnout_process import urls_of
+from router.store.embedded import EmbeddedValkey
+
+READY_S = 60.0
+"""How long a part may take to start; it takes 3 s. Chosen for a very busy machine."""
+INPUTS = 200
+"""How many images and prompts clients send: of the half that the models have not seen."""
+CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+SIGNALS = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "spoil": signal.SIGUSR1}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run: a scenario in a run of so many seconds, or only the inputs (`scenario` empty)."""
+
+    scenario: str
+    seconds: float
+    protected: bool = True
+
+
+class Stand:
+    """Everything that runs. Everything ends with the stack."""
+
+    def __init__(self, order: Order, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._scenario = load(order.scenario)
+        self._program = planted(self._scenario.plant) if self._scenario.plant and not order.protected else ()
+        self._models = {name: self._start(name, self._model(name)) for name in ("v1", "v2")}
+        urls = {name: json.loads(self._said(name, "url"))["url"] for name in self._models}
+        self._store = EmbeddedValkey(folder / "store")
+        stack.enter_context(self._store)
+        self._config = {
+            "log": {"level": "warning"},
+            "store": {"url": self._store.url},
+            "routes": routes(self._scenario, order.seconds, urls, protected=order.protected),
+        }
+        self.direct_url = urls["v1"]
+        self.gateway_url, self.admin_url = self._serve()
+
+    def do(self, part: str, does: str) -> None:
+        """Break a part, or put it back; returns when that is done."""
+        if part == "candidate":
+            self._models["v2"].send_signal(SIGNALS[does])
+        elif does == "restart":
+            self._store.restart()
+        else:
+            assert self._store.pid is not None
+            os.kill(self._store.pid, SIGNALS[does])
+
+    def _serve(self) -> tuple[str, str]:
+        listeners = {name: {"port": 0} for name in ("admin", "ops")}
+        self._start("turnout", self._turnout("serve", {"gateway": {"port": 0, "workers": 2}, **listeners}))
+        urls = urls_of(self._said("turnout", "ready"))
+        return urls["gateway"], urls["admin"]
+
+    def _turnout(self, command: str, listeners: Mapping[str, Any]) -> list[str]:
+        file = self._folder / f"{command}.yaml"
+        file.write_text(json.dumps({**self._config, **listeners}))
+        return [*(self._program or (sys.executable, "-m", "router")), command, "--config", str(file)]
+
+    def _model(self, name: str) -> list[str]:
+        return [sys.executable, "-m", "loadtests.under_load.model_server", "--model", name]
+
+    def _start(self, name: str, command: list[str]) -> Popen[bytes]:
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        process = self._stack.enter_context(running(command, CORES, folder))
+        self._stack.callback(_resume, process)  # before it is asked to end: who is stopped hears nothing
+        return process
+
+    def _said(self, name: str, word: str) -> str:
+        """Return what a process has printed once a line of it has this word; RuntimeError after READY_S."""
+        out, deadline_s = self._folder / name / "out", time.monotonic() + READY_S
+        while time.monotonic() < deadline_s:
+            said = out.read_text()
+            if any(word in line for line in said.splitlines()) and said.endswith("\n"):
+                return said
+            time.sleep(0.02)
+        raise RuntimeError(f"{name} was not ready within {READY_S:.0f} s: {(self._folder / name / 'err').read_text()}")
+
+
+def _resume(process: Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGCONT)
+
+
+def inputs() -> Mapping[str, list[Any]]:
+    """Return images (64 numbers each) and prompts, all real: scikit-learn's digits and its text about them."""
+    words = load_digits().DESCR.split()
+    prompts = [" ".join(words[at : at + 8]) for at in range(INPUTS)]
+    return {"images": halves()[1].images[:INPUTS].tolist(), "prompts": prompts}
+
+
+def main() -> None:
+    """Serve standard input until its end."""
+    end_by_sigterm()
+    order = Order(**json.loads(sys.stdin.readline()))
+    with (
+        tempfile.TemporaryDirectory(prefix="turnout-load-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
+        told: dict[str, Any] = dict(inputs())
+        if not order.scenario:
+            print(json.dumps(told), flush=True)
+            sys.stdin.read()
+            return
+        stand = Stand(order, Path(folder), stack)
+        told |= {"gateway_url": stand.gateway_url, "admin_url": stand.admin_url, "direct_url": stand.direct_url}
+        print(json.dumps(told), flush=True)
+        for line in sys.stdin:
+            stand.do(**json.loads(line))
+            print(json.dumps("done"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
