@@ -2,8 +2,8 @@
 
 How an answer becomes a Prediction, without guessing:
 
-- scores are those of the first output named `score`, `scores` or `probabilities`; a row's score is its
-  largest element;
+- scores are those of the first output named `score`, `scores`, `probabilities` or, as MLServer names those of
+  scikit-learn, `predict_proba`; a row's score is its largest element, its vector all of several;
 - labels are the output named `label`, else the first output that holds no scores; none, if there is no such
   output;
 - a batch has as many rows as `shape[0]` says, one if `shape` is empty; several elements in a row are joined
@@ -27,7 +27,7 @@ from router.core.errors import UnreadableError
 from router.core.inference import PREDICTION_BYTES, InferenceRequest, Prediction, RawAnswer, RawRequest, kept_label
 from router.core.traffic import Variant
 
-SCORES = frozenset({"score", "scores", "probabilities"})
+SCORES = frozenset({"score", "scores", "probabilities", "predict_proba"})
 
 _MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?P<place>/versions/(?P<version>[^/]+))?(?=/|$)")
 
@@ -108,7 +108,8 @@ def _prediction(outputs: object) -> Prediction:
             scores = output if scores is None else scores
         elif labels is None or (name == "label" and labels.get("name") != "label"):
             labels = output
-    return Prediction(() if labels is None else _labels(labels), () if scores is None else _scores(scores))
+    told = ((), ()) if scores is None else _scores(scores)
+    return Prediction(() if labels is None else _labels(labels), *told)
 
 
 def _place(version: str) -> str:
@@ -184,13 +185,14 @@ def _texts(data: list[Any]) -> list[str]:
     return list(map(scalar_text, data))  # by JSON type, since servers disagree on datatypes for one model
 
 
-def _scores(tensor: dict[str, Any]) -> tuple[float, ...]:
+def _scores(tensor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """Return the largest element of each row, and all of them where a row has several."""
     data, width = _elements(tensor)
     if not _NUMBERS.issuperset(map(type, data)):
         raise UnreadableError("scores: expected numbers, at least one in each row")
     # All are finite: JSON has no other numbers, and orjson refuses those that overflow.
-    if width == len(data) and data:  # one row
-        return (float(max(data)),)
-    # By columns: no slice and no call of Python's for each row.
-    largest = data if width <= 1 else map(max, *[data[column::width] for column in range(width)])
-    return tuple(map(float, largest))
+    numbers = list(map(float, data))
+    if width <= 1:
+        return tuple(numbers), ()
+    vectors = tuple(zip(*[iter(numbers)] * width, strict=True))  # each row, without a call of ours
+    return tuple(map(max, vectors)), vectors

@@ -17,7 +17,6 @@ from pathlib import Path
 from loadtests.compare import growth, pages
 from loadtests.compare.figures import CANARY, MIRROR, PLAIN, USUAL, Workload, ratios
 from loadtests.compare.measure import wrk_command
-from loadtests.compare.peers import MissingError
 from loadtests.compare.report import Report, as_json, as_markdown, draw
 from loadtests.compare.rounds import Times, run, upstreams
 from loadtests.compare.systems.envoy import Envoy
@@ -27,6 +26,7 @@ from loadtests.compare.systems.nginx import Nginx
 from loadtests.compare.systems.system import System
 from loadtests.compare.systems.traefik import Traefik
 from loadtests.compare.systems.turnout import Turnout
+from loadtests.on_demand import MissingError
 from loadtests.processes import end_by_sigterm
 
 PEERS: Sequence[System] = (Nginx(), Haproxy(), Envoy(), Traefik(), FastapiHttpx())

@@ -17,10 +17,10 @@ from typing import TypeVar
 from loadtests.compare.figures import DIRECT, PLAIN, TURNOUT, Cell, Workload
 from loadtests.compare.measure import closed_cell, latencies_of, warm_up, with_latencies
 from loadtests.compare.open_loop import Latencies
-from loadtests.compare.peers import MissingError
 from loadtests.compare.systems import nginx
 from loadtests.compare.systems.system import Live, Place, System, live
 from loadtests.compare.systems.turnout import Turnout
+from loadtests.on_demand import MissingError
 from loadtests.processes import GATEWAY_CORE, LOAD_CORE, free_ports, running, wait_for_answer
 
 LARGE_BYTES = 64 * 1_024

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from loadtests.compare.measure import read_wrk
-from loadtests.compare.peers import MissingError, from_path, from_wheel
+from loadtests.compare.peers import from_path, from_wheel
 from loadtests.compare.systems.turnout import missing_pairs
+from loadtests.on_demand import MissingError
 from loadtests.processes import descendants
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.compare.__main__ import PEERS
 from loadtests.compare.figures import CANARY, MIRROR
-from loadtests.compare.peers import cached
+from loadtests.compare.peers import WHEELS
 from loadtests.compare.systems.system import Place, System, live
 from loadtests.compare.systems.turnout import Turnout
 from loadtests.processes import PATH, free_ports
@@ -50,7 +50,7 @@ class Candidate(Ending):
 def is_here(system: Turnout | System) -> bool:
     """Whether it can be run without installing anything."""
     return {"nginx": shutil.which("nginx"), "haproxy": shutil.which("haproxy")}.get(system.name, True) is not None and (
-        system.name not in ("envoy", "traefik") or cached(system.name).exists()
+        system.name not in ("envoy", "traefik") or WHEELS.is_here(system.name)
     )
 
 

@@ -47,7 +47,7 @@ EXAMPLE = AdapterExample(
         ),
     ),
     InferenceRequest("m", None, "r", 2),
-    Prediction(("cat", "dog"), (0.75, 0.5)),
+    Prediction(("cat", "dog"), (0.75, 0.5), ((0.25, 0.75), (0.5, 0.5))),
 )  # fmt: skip
 
 

@@ -48,21 +48,28 @@ def variant(**parts: Any) -> Variant:  # noqa: ANN401 - any field of a Variant
 
 
 LABEL = tensor("label", [1], [7], "INT64")
-SCORES = tensor("probabilities", [1, 3], [0.1, 0.7, 0.2])
+VECTOR = (0.1, 0.7, 0.2)
+SCORES = tensor("probabilities", [1, 3], list(VECTOR))
+
+MLSERVER = (
+    b'{"model_name":"digits","model_version":"v1","id":"r1","parameters":{},"outputs":[{"name":"predict","shape":[2,1],'
+    b'"datatype":"INT64","parameters":{"content_type":"np"},"data":[7,8]},{"name":"predict_proba","shape":[2,2],'
+    b'"datatype":"FP64","parameters":{"content_type":"np"},"data":[0.1,0.9,0.25,0.75]}]}'
+)
+"""As MLServer 1.7.1 answers for a classifier of scikit-learn asked for both outputs, with two classes of its ten."""
 
 EXAMPLES = [
     AdapterExample(
         request(id="r-1"),
         answer(LABEL, SCORES),
         InferenceRequest("digits", None, "r-1", 1),
-        Prediction(("7",), (0.7,)),
+        Prediction(("7",), (0.7,), (VECTOR,)),
     ),
     AdapterExample(
         request("/v2/models/my%20model/versions/3/infer?trace=1"),
-        # MLServer 1.7 answers a scikit-learn classifier like this: the class as a column.
-        answer(tensor("predict", [2, 1], [[0], [2]], "INT64")),
+        RawAnswer(200, JSON, MLSERVER),
         InferenceRequest("my model", "3", None, 1),
-        Prediction(("0", "2")),
+        Prediction(("7", "8"), (0.9, 0.75), ((0.1, 0.9), (0.25, 0.75))),
     ),
     AdapterExample(
         RawRequest("GET", "/v2/models/digits/ready", (), b""),
@@ -82,10 +89,10 @@ def test_the_adapter_keeps_the_contract_it_shares_with_strangers() -> None:
     ("outputs", "prediction"),
     [
         ([LABEL], Prediction(("7",))),
-        ([SCORES, LABEL], Prediction(("7",), (0.7,))),
+        ([SCORES, LABEL], Prediction(("7",), (0.7,), (VECTOR,))),
         ([tensor("other", [1], [1], "INT64"), LABEL], Prediction(("7",))),
         ([tensor("first", [1], [1], "INT64"), tensor("second", [1], [2], "INT64")], Prediction(("1",))),
-        ([SCORES], Prediction((), (0.7,))),
+        ([SCORES], Prediction((), (0.7,), (VECTOR,))),
         ([LABEL, tensor("score", [1], [0.9]), SCORES], Prediction(("7",), (0.9,))),
         ([LABEL, tensor("scores", [1], [3], "INT64")], Prediction(("7",), (3.0,))),
         ([], Prediction()),
@@ -152,9 +159,11 @@ def test_a_batch_has_one_label_for_each_row(shape: list[int], data: list[Any], l
     assert read(tensor("label", shape, data)).labels == labels
 
 
-def test_the_score_of_a_row_is_its_largest_element() -> None:
-    """Row by row, also when nested."""
-    assert read(tensor("scores", [2, 2], [[0.1, 0.9], [0.6, 0.4]])).scores == (0.9, 0.6)
+def test_the_score_of_a_row_is_its_largest_element_and_its_vector_are_all() -> None:
+    """Row by row, also when nested; one number a row is no vector."""
+    found = read(tensor("scores", [2, 2], [[0.1, 0.9], [0.6, 0.4]]))
+    assert (found.scores, found.vectors) == ((0.9, 0.6), ((0.1, 0.9), (0.6, 0.4)))
+    assert read(tensor("predict_proba", [2, 1], [0.9, 0.6])).vectors == ()
 
 
 def test_a_long_label_is_cut_and_still_tells_two_texts_apart() -> None:
