@@ -162,7 +162,7 @@ def _flatter(data: list[Any]) -> list[Any]:
 def _labels(tensor: dict[str, Any]) -> tuple[str, ...]:
     data, width = _elements(tensor)
     if len(data) == 1:  # most answers, in half the time
-        text = _text(data[0])
+        text = scalar_text(data[0])
         return (text if len(text) <= _SURELY_KEPT else kept_label((text,)),)
     texts = _texts(data)
     if width == 1:

@@ -333,7 +333,7 @@ class Otherwise(Reading):
 
     def end(self) -> Prediction:
         """Leave out what was generated."""
-        return replace(super().end(), generated=None)
+        return super().end()._replace(generated=None)
 
 
 def test_an_adapter_that_reads_streams_as_they_pass_is_sound() -> None:
