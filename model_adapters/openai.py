@@ -12,7 +12,6 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from math import isfinite
 from typing import Any
 
@@ -190,7 +189,7 @@ class _Choice:
     __slots__ = ("calls", "finish", "written")
 
     def __init__(self) -> None:
-        self.written = StringIO()  # a list of the pieces, some of one letter each, would take ten times their text
+        self.written = bytearray()  # in UTF-8: a list of pieces, some of one letter, takes ten times their text
         self.calls: dict[int, list[str]] = {}
         self.finish = ""
 
@@ -200,7 +199,7 @@ class _Choice:
             return ""
         if not isinstance(text, str):
             raise UnreadableError("answer: expected a text as what was written")
-        self.written.write(text)
+        self.written += text.encode()
         return text
 
     def add(self, delta: dict[str, Any]) -> str:
@@ -224,7 +223,7 @@ class _Choice:
     def text(self) -> str:
         """Return all of it."""
         calls = [f"{name}({arguments})" for _, (name, arguments) in sorted(self.calls.items())]
-        return "\n".join([text for text in (self.written.getvalue(), *calls) if text])
+        return "\n".join([text for text in (self.written.decode(), *calls) if text])
 
 
 def _is_stream(head: RawAnswer) -> bool:
