@@ -12,7 +12,7 @@ from router.core.observations import Outcome, Pair
 from router.core.ports import PAIR_CURSOR, RecordStore
 from router.core.timestamps import rfc3339
 
-SEARCH_S = 0.5
+SEARCH_S = 1.0
 """How long one request searches before it answers with what it has and a cursor. Chosen: some 50,000 pairs."""
 
 PAYLOAD_CHARS = 4 * 2**20

@@ -181,7 +181,8 @@ def _disagreements_first(api: "Api", path: str, query: Mapping[str, Any], limit:
     if len(first) < limit:
         if "next" in differ.links:
             note("not all pairs were searched for those that differ; --disagreements does so")
-        yield from (one for one in _kept(api, path, query, limit) if one["comparison"]["same"] is not False)
+        shown = {one["pair_id"] for one in first}
+        yield from (one for one in _kept(api, path, query, limit) if one["pair_id"] not in shown)
 
 
 def _the_only(found: "list[Body]", request_id: str, pair_id: str | None) -> "Body":
