@@ -73,11 +73,17 @@ def check_time(body: bytes, read: Callable[[bytes], object]) -> None:
         for before, behind in ((b"", b""), (body[:middle], body[middle:])):
             for size in SIZES:
                 hostile = before + flood * min(size, FLOOD_BYTES // max(1, len(flood))) + behind
-                began_s = time.thread_time()
-                read(hostile)
-                took_s = time.thread_time() - began_s
+                took_s = _cpu_s(read, hostile)
+                if took_s >= CALL_S:  # what was somebody else's, a collection of their garbage say, does not come twice
+                    took_s = min(took_s, _cpu_s(read, hostile))
                 ensure(
                     took_s < CALL_S,
                     f"a body is read within {CALL_S} s of CPU, whatever it holds: {len(hostile)} bytes like "
                     f"{hostile[-len(behind) - 8 : len(hostile) - len(behind)]!r} took {took_s:.1f} s",
                 )
+
+
+def _cpu_s(read: Callable[[bytes], object], body: bytes) -> float:
+    began_s = time.thread_time()
+    read(body)
+    return time.thread_time() - began_s

@@ -18,9 +18,9 @@ CUTS = 20
 BYTEWISE = 4_096
 """Longest hostile stream that is fed byte by byte; each byte is a call."""
 
-FED_BYTES, PIECE_BYTES = 4 * 2**20, 2**16
+FED_BYTES, PIECE_BYTES = 2 * 2**20, 2**15
 
-HELD_BYTES = 3 * 2**20
+HELD_BYTES = 3 * 2**19
 """Most memory of one stream after FED_BYTES. Chosen: the openai adapter has limits of 1 MiB for an event and a text."""
 
 Read = tuple[list[StreamEvent], Prediction | str]

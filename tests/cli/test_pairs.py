@@ -30,7 +30,7 @@ EVIL = "\x1b[2Jno\x9b31m\u202e\r\nforged"
 BREAKS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What may stand in no line that a terminal gets."""
 
-MANY = 12_000
+MANY = 4_000
 
 SAME = Comparison("label", same=True, distance=0.0)
 NOT = Comparison("label", same=None, reason="no answer of candidate: timeout")
@@ -62,9 +62,10 @@ def socket_of(running: Any) -> str:
 
 @pytest.fixture(scope="module")
 def kept(served: Any) -> int:
-    """Fill the pair log of `digits`: 9 odd pairs, and before and behind them 12,000 that are all the same."""
+    """Fill the pair log of `digits` with 4,000 pairs that are all the same, three odd old ones and six newer ones."""
     plain = [replace(sample_pair("digits", number), comparison=SAME) for number in range(MANY)]
-    batches: list[Sequence[Pair]] = [plain[:500], ODD, *(plain[at : at + 500] for at in range(500, MANY, 500))]
+    some_hundred = [plain[at : at + 500] for at in range(0, MANY, 500)]
+    batches: list[Sequence[Pair]] = [some_hundred[0], ODD[:3], *some_hundred[1:-1], ODD[3:], some_hundred[-1]]
 
     async def write() -> None:
         store = RedisStore(socket_of(served))
@@ -85,11 +86,16 @@ def ids(done: Any) -> list[str]:
 
 @pytest.mark.usefixtures("kept")
 def test_those_that_differ_come_first(turnout: Turnout) -> None:
-    """Then the newest others, as many as were asked for; --newest leaves them in their order."""
+    """Then the newest others, as many as were asked for; --newest leaves them in their order.
+
+    The old ones that differ are found within half a second or not, and then a note says so.
+    """
     odd = [f"odd-{number}" for number in (9, 8, 7, 6, 5, 4, 2, 1)]
     newest = [f"boot1-{number}" for number in range(MANY - 1, MANY - 100, -1)]
     assert ids(turnout("pairs", "-n", "3", "-o", "json")) == odd[:3]
-    assert ids(turnout("pairs", "-n", "30", "-o", "json")) == odd + newest[:22]
+    done = turnout("pairs", "-n", "30", "-o", "json")
+    searched = "not all pairs were searched for those that differ" not in done.stderr
+    assert ids(done) in [(odd + newest)[:30], *([] if searched else [(odd[:6] + newest)[:30]])]
     assert ids(turnout("pairs", "--newest", "-n", "5", "-o", "json")) == newest[:5]
     lines = turnout("pairs", "digits").stdout.splitlines()
     assert len(lines) == 1 + 20
