@@ -22,9 +22,9 @@ from router.core.errors import ConfigError, PluginError, TurnoutError
 
 if TYPE_CHECKING:
     from router.core.config import TurnoutConfig
-    from router.gateway.channel import Channel, Settings
+    from router.gateway.channel import Channel, Metrics, Settings
     from router.supervisor.store_keeper import StoreServer
-    from router.telemetry.metrics import Snapshot
+
 
 Announce = Callable[[str], None]
 
@@ -185,7 +185,7 @@ def _compare_process(end: socket.socket) -> None:
 
 async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
     from router.core.config import LogConfig
-    from router.gateway.channel import Channel, Ready
+    from router.gateway.channel import Channel, Metrics, Ready
     from router.gateway.descriptors import raise_descriptor_limit
     from router.gateway.garbage import keep_for_good
     from router.gateway.worker import Worker
@@ -207,23 +207,23 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
             settings.config, boot=settings.boot, store=store, adapters=adapters, comparators=comparators,
             compare_command=command("compare"),
         )  # fmt: skip
-        await worker.start(listener, strict=settings.strict)
+        await worker.start(listener, strict=settings.strict, left_out=settings.left_out)
     channel.send(Ready())
-    parent = _Parent(channel, settings.config.gateway.drain_deadline_s, worker.snapshot)
+    drain_s = settings.config.gateway.drain_deadline_s
+    parent = _Parent(channel, drain_s, lambda: Metrics(worker.snapshot(), worker.backends.left_out()))
     await worker.drain(await parent.until_drain())
     await parent.say_goodbye()
     await store.close()
 
 
 async def _control_process(end: socket.socket, listener: socket.socket) -> None:
-    from router.gateway.channel import Channel, Ready, ReloadAsked
+    from router.gateway.channel import Channel, Metrics, Ready, ReloadAsked
     from router.telemetry import logs
 
     channel = await Channel.open(end)
     settings = await _settings(channel)
-    parent = _Parent(
-        channel, settings.config.gateway.drain_deadline_s, dict
-    )  # control has a page of metrics of its own
+    drain_s = settings.config.gateway.drain_deadline_s
+    parent = _Parent(channel, drain_s, lambda: Metrics({}))  # control has a page of metrics of its own
     async with _failures_told(channel):
         logs.configure(settings.config.log, process="control")
         logs.write_uncaught()
@@ -296,9 +296,9 @@ class _Parent:
     The parent says how long that may take, SIGTERM means `deadline_s`.
     """
 
-    def __init__(self, channel: "Channel", deadline_s: float, snapshot: "Callable[[], Snapshot]") -> None:
+    def __init__(self, channel: "Channel", deadline_s: float, metrics: "Callable[[], Metrics]") -> None:
         self._channel = channel
-        self._snapshot = snapshot
+        self._metrics = metrics
         loop = asyncio.get_running_loop()
         self._drain_s: asyncio.Future[float] = loop.create_future()
         loop.add_signal_handler(signal.SIGTERM, self._ask, deadline_s)
@@ -311,19 +311,17 @@ class _Parent:
 
     async def say_goodbye(self) -> None:
         """Hand over the last metrics; the process ends after this."""
-        from router.gateway.channel import Metrics
-
         self._listening.cancel()
-        self._channel.send(Metrics(self._snapshot()))
+        self._channel.send(self._metrics())
         await self._channel.flush()
 
     async def _listen(self) -> None:
-        from router.gateway.channel import Drain, Metrics, MetricsRequest, Modules, ModulesRequest
+        from router.gateway.channel import Drain, MetricsRequest, Modules, ModulesRequest
 
         while (message := await self._channel.receive()) is not None:
             match message:
                 case MetricsRequest():
-                    self._channel.send(Metrics(self._snapshot()))
+                    self._channel.send(self._metrics())
                 case ModulesRequest():
                     self._channel.send(Modules(tuple(sorted(sys.modules))))
                 case Drain():

@@ -16,7 +16,7 @@ from router.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from router.gateway.endpoints import Endpoint
+    from router.gateway.endpoints import Endpoint, LeftOut
     from router.gateway.names import Names
     from router.gateway.table import LiveRoute, LiveVariant
     from router.telemetry.metrics import Labels, Value
@@ -61,6 +61,16 @@ class Backends:
 
     def __repr__(self) -> str:
         return f"<Backends of {len(self._watched)} variants, {len(self._probes)} probes>"
+
+    def remember(self, told: "Iterable[LeftOut]") -> None:
+        """Leave out what the process before this one left out."""
+        told = tuple(told)
+        for route, name, variant in self._watched:
+            variant.endpoints.remember(one for one in told if (one.route, one.variant) == (route, name))
+
+    def left_out(self) -> "tuple[LeftOut, ...]":
+        """Return what to tell the process that takes the place of this one."""
+        return tuple(one for route, _, variant in self._watched for one in variant.endpoints.left_out(route))
 
     def turn(self, now_s: float) -> None:
         """Let time pass: names that are due, endpoints that may be tried again, probes, and what is to be said."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from router.core.config import TurnoutConfig
+from router.gateway.endpoints import LeftOut
 
 _LENGTH = struct.Struct(">I")
 
@@ -28,7 +29,7 @@ class Settings:
     """To a child, once, at its start: what to run with. `slot` counts from 0 and outlives its processes.
 
     `file` is what `config` was read from, empty for none. `strict`: the process takes another one's place, and
-    must fail if it could not route by the states of now.
+    must fail if it could not route by the states of now. `left_out`: what the process before it in this slot left out.
     """
 
     config: TurnoutConfig
@@ -37,6 +38,7 @@ class Settings:
     slot: int
     file: str = ""
     strict: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """To the parent: a Snapshot of `router.telemetry.metrics`; the last one comes unasked, after a drain."""
+    """To the parent: a Snapshot of `router.telemetry.metrics`, and what a successor should leave out, too.
+
+    The last one comes unasked, after a drain.
+    """
 
     snapshot: Mapping[str, Mapping[tuple[str, ...], object]]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ must not lose an address for live traffic. What becomes of a request counts agai
 """
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.rollout import FULL_BP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from router.core.traffic import Backend, Variant
+    from router.core.traffic import Backend, TlsSpec, Variant
 
 LONGEST_TIMES = 10
 """An ejection lasts at most so many times `base_s`. Envoy: 300 s where the base is 30 s."""
@@ -22,6 +22,23 @@ TRIAL_S = 1.0
 
 MOST_ADDRESSES = 128
 """So many addresses of one name are used, the lowest ones. Chosen: more are a mistake, and cost connections."""
+
+
+class LeftOut(NamedTuple):
+    """An address that gets no traffic, as a process tells the one that takes its place.
+
+    `until_s` is when it is tried again, by the machine's monotonic clock, None if it is not ejected; `times` how often
+    it was ejected in a row; `illness` what its probes say, "" if it is not ill.
+    """
+
+    route: str
+    variant: str
+    backend: "Backend"
+    tls: "TlsSpec"
+    address: str
+    until_s: float | None
+    times: int
+    illness: str
 
 
 class Endpoint:
@@ -69,7 +86,8 @@ class Endpoints:
     """
 
     __slots__ = (
-        "_ejected", "_probe", "_sets", "_spec", "doubted", "ejections", "everyone", "serving", "trial", "variant",
+        "_ejected", "_probe", "_sets", "_spec", "_told", "doubted", "ejections", "everyone", "serving", "trial",
+        "variant",
     )  # fmt: skip
 
     def __init__(self, variant: "Variant") -> None:
@@ -83,6 +101,7 @@ class Endpoints:
         self._spec = variant.ejection
         self._probe = variant.probe
         self._ejected = 0
+        self._told: dict[tuple[Backend, str], LeftOut] = {}
         self._sets: list[tuple[Endpoint, ...]] = [
             (Endpoint(backend, (backend.host,)),) if is_address(backend.host) else () for backend in variant.backends
         ]
@@ -106,8 +125,35 @@ class Endpoints:
         self._sets[index] = tuple(made)
         self._regroup()
 
+    def remember(self, told: "Iterable[LeftOut]") -> None:
+        """Leave out what the process before this one did, once each name has addresses; as far as it is the same."""
+        self._told = {(one.backend, one.address): one for one in told if one.tls == self.variant.tls}
+        self._regroup()
+
+    def left_out(self, route: str) -> "list[LeftOut]":
+        """Return what to tell the process that takes the place of this one."""
+        variant = self.variant
+        return [
+            LeftOut(route, variant.name, one.backend, variant.tls, one.addresses[0],
+                    one.until_s if one.ejected else None, one.times, one.illness if one.ill else "")
+            for one in self.everyone if one.ejected or one.ill
+        ]  # fmt: skip
+
+    def _recall(self, endpoint: Endpoint) -> None:
+        told = self._told.get((endpoint.backend, endpoint.addresses[0]))
+        if told is None:
+            return
+        if told.until_s is not None and self._spec.consecutive:
+            endpoint.ejected, endpoint.until_s, endpoint.times = True, told.until_s, told.times
+        if told.illness and self._probe is not None:
+            endpoint.ill, endpoint.illness = True, told.illness
+
     def _regroup(self) -> None:
         self.everyone = tuple(endpoint for group in self._sets for endpoint in group)
+        if self._told and all(self._sets):  # before, too few are there to leave any out
+            for endpoint in self.everyone:
+                self._recall(endpoint)
+            self._told = {}
         if self.trial not in self.everyone:
             self.trial = None
         out = sorted((one for one in self.everyone if one.ejected), key=lambda one: one.until_s)

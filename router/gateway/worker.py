@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from router.core.ports import Comparator, ModelAdapter, Store
     from router.core.rollout import RolloutState
     from router.gateway.client import Networks
+    from router.gateway.endpoints import LeftOut
     from router.gateway.heads import RequestHead
     from router.gateway.names import Lookup
     from router.gateway.tally import VariantCounts
@@ -123,11 +124,14 @@ class Worker:
 
     # -- life -------------------------------------------------------------------------------------------------------
 
-    async def start(self, listener: "socket.socket", *, strict: bool = False) -> None:
+    async def start(
+        self, listener: "socket.socket", *, strict: bool = False, left_out: "Sequence[LeftOut]" = ()
+    ) -> None:
         """Accept requests on `listener`: returns once the states are known and the first request would be answered.
 
         The states are the store's; without it those saved on disk; without these stable only. `strict`: raises
         ConfigError, before a request is accepted, when a state names a variant that the configuration does not have.
+        `left_out` are the backends that the process before this one had left out.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -154,6 +158,7 @@ class Worker:
             lives[trip.route].trip = trip
         names = Names(loop, self._config.gateway.dns_refresh_s, self._lookup)
         self.backends = Backends(loop, names, lives.values())
+        self.backends.remember(left_out)
         await asyncio.gather(self._first_states(), names.first(START_NAMES_S))
         for name, missing in self._unroutable.items():
             if strict:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import cast
 
 from router.core.errors import TurnoutError
@@ -18,12 +19,16 @@ from router.gateway.channel import (
     ReloadAsked,
     Settings,
 )
+from router.gateway.endpoints import LeftOut
 from router.supervisor.child import Child, how_it_ended
 from router.supervisor.restarts import Restarts
 from router.telemetry import logs, metrics
 
 FIRST_STARTS = 5
 """How often a slot is tried before the whole start is given up. Chosen: 1.5 s of waiting in all."""
+
+LAST_WORD_S = 0.5
+"""How long a process may take to say what its successor should know. Chosen, as for a scrape."""
 
 KILL_AFTER_S = 1.0
 """How long after its deadline a draining process is left alone. Chosen."""
@@ -65,6 +70,7 @@ class Keeper:
         self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._first_ready.add_done_callback(asyncio.Future.exception)  # heard even if nobody waits for it
         self._last: metrics.Snapshot = {}
+        self._left_out: tuple[LeftOut, ...] = ()
         self._of_the_dead: metrics.Snapshot = {}
         self._asked: asyncio.Future[None] | None = None
         self._modules: asyncio.Future[tuple[str, ...]] | None = None
@@ -144,9 +150,12 @@ class Keeper:
         """Return what this slot's processes have counted, dead ones too, so that no sum goes backwards."""
         return metrics.merge([self._of_the_dead, self._last])
 
-    def successor(self) -> "Keeper":
+    async def successor(self) -> "Keeper":
         """Return another keeper of the same slot and socket; its process gets the settings of the moment it starts."""
-        return Keeper(self.name, self._command, self._listener, self._settings, self._on_reload)
+        await self.refresh(LAST_WORD_S)
+        fresh = Keeper(self.name, self._command, self._listener, self._settings, self._on_reload)
+        fresh._left_out = self._left_out
+        return fresh
 
     def inherit(self, other: "Keeper") -> None:
         """Count on from what the processes of `other`, which has ended, had counted."""
@@ -191,7 +200,7 @@ class Keeper:
         return how_it_ended(status), ready_for_s
 
     async def _greet(self, child: Child) -> None:
-        child.channel.send(await self._settings())
+        child.channel.send(replace(await self._settings(), left_out=self._left_out))
 
     async def _listen(self, child: Child) -> None:
         while (message := await child.channel.receive()) is not None:
@@ -203,6 +212,7 @@ class Keeper:
                         self._first_ready.set_result(None)
                 case Metrics():
                     self._remember(cast("metrics.Snapshot", message.snapshot))
+                    self._left_out = message.left_out
                     self._answered()
                 case Modules():
                     if self._modules and not self._modules.done():

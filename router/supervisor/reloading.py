@@ -97,7 +97,7 @@ class Reloads:
         return new
 
     async def _replace(self, keeper: Keeper, install: Install) -> None:
-        fresh = keeper.successor()
+        fresh = await keeper.successor()
         life = asyncio.create_task(fresh.run(), name=fresh.name)
         try:
             async with asyncio.timeout(READY_S):

@@ -1,11 +1,14 @@
 """Who takes traffic among a variant's addresses: decisions alone, time as an argument."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.traffic import Backend, EjectionSpec, ProbeSpec, Variant
-from router.gateway.endpoints import LONGEST_TIMES, TRIAL_S, Endpoint, Endpoints, grouped
+from router.core.traffic import Backend, EjectionSpec, ProbeSpec, TlsSpec, Variant
+from router.gateway.endpoints import LONGEST_TIMES, TRIAL_S, Endpoint, Endpoints, LeftOut, grouped
 
 
 def endpoints_of(number: int, probe: ProbeSpec | None = None, **ejection: int) -> Endpoints:
@@ -181,6 +184,61 @@ def test_up4_fewer_addresses_allow_fewer_ejections() -> None:
     assert [one.ejected for one in (first, second)] == [True, True]
     endpoints.found(0, ["10.0.0.1", "10.0.0.2"])
     assert list(endpoints.serving) == [first]
+
+
+def told_by(endpoints: Endpoints) -> list[LeftOut]:
+    """Return what a successor is told after one endpoint was ejected twice and another one was found ill."""
+    bad, ill, *_ = endpoints.everyone
+    fail(endpoints, bad, now_s=100.0)
+    bad.times = 2
+    ill.illness = "answered 503"
+    for _ in range(3):
+        endpoints.probed(ill, well=False)
+    return endpoints.left_out("r")
+
+
+def test_a_successor_leaves_out_what_its_predecessor_did() -> None:
+    """With the time of the next trial, how often in a row, and why it is ill; from there on all goes as usual."""
+    told = told_by(endpoints_of(4, ProbeSpec()))
+    later = endpoints_of(4, ProbeSpec())
+    later.remember(told)
+    bad, ill, *well = later.everyone
+    assert (bad.ejected, bad.until_s, bad.times) == (True, 130.0, 2)
+    assert (ill.ill, ill.illness) == (True, "answered 503")
+    assert later.serving == tuple(well)
+    assert later.left_out("r") == told
+    later.turn(130.0)
+    assert later.trial is bad
+
+
+OTHER_BACKENDS = tuple(Backend("127.0.0.1", 9_100 + index) for index in range(4))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tls": TlsSpec(verify=False)}, {"backends": OTHER_BACKENDS}, {"probe": None, "ejection": EjectionSpec(0)}],
+    ids=["other TLS", "other addresses", "switched off"],
+)
+def test_a_successor_with_other_settings_begins_anew(change: dict[str, Any]) -> None:
+    """Other TLS settings may be the cure, another address is another server, and nobody would take these back."""
+    old = endpoints_of(4, ProbeSpec())
+    later = Endpoints(replace(old.variant, **change))
+    later.remember(told_by(old))
+    assert later.serving == later.everyone
+
+
+def test_a_successor_leaves_out_addresses_of_names_once_each_name_has_some() -> None:
+    """While only one address is known it must serve; an address that the name has no more is forgotten."""
+    variant = Variant("v1", (Backend("one.test", 80), Backend("two.test", 80)))
+    old, later = Endpoints(variant), Endpoints(variant)
+    for index, address in enumerate(("10.0.0.1", "10.0.0.2")):
+        old.found(index, [address])
+    fail(old, old.everyone[0])
+    later.remember(old.left_out("r"))
+    later.found(0, ["10.0.0.1"])
+    assert later.serving == later.everyone
+    later.found(1, ["10.0.0.2"])
+    assert later.serving == later.everyone[1:]
 
 
 @pytest.mark.parametrize(
