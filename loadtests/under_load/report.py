@@ -28,6 +28,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1_000, 190, 60, 10, 24, 20
 BUCKETS = 120
 """Points on the axis. Chosen: eight pixels each."""
 COLOURS = {TURNOUT: "#0b62a4", DIRECT: "#8a8a8a", OPEN: "#c03028", OPEN_DIRECT: "#d9a441", STREAM: "#3a8f3a"}
+SLOWEST = 20
 FLOOR_MS, CEILING_MS = 0.3, 10_000.0
 
 STYLE = """
@@ -66,6 +67,7 @@ def as_json(options: Options, seen: Timeline, found: Sequence[Finding]) -> str:
             "options": asdict(options),
             "findings": [asdict(one) for one in found],
             "sources": sources,
+            "slowest": [asdict(one) for one in sorted(seen.answers, key=lambda one: -one.latency_ms)[:SLOWEST]],
             "events": [asdict(one) for one in _in_order(seen.events)],
             "stands": [asdict(one) for one in seen.stands],
         }

@@ -10,6 +10,9 @@ from loadtests.compare.open_loop import percentile
 TURNOUT, DIRECT, STREAM, OPEN, OPEN_DIRECT = "turnout", "direct", "stream", "open loop", "open loop, direct"
 """Who asks: locust's users through Turnout and past it, the readers of streams, and the two open loops."""
 
+WARM_UP_S = 3.0
+"""Latencies count from this second on: before, users and connections come, and a new Turnout's first rollout starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -58,8 +61,8 @@ class Timeline:
     """From when to when the fault lasted."""
 
     def latencies(self, source: str) -> list[float]:
-        """Return the latencies of a source, ascending."""
-        return sorted(one.latency_ms for one in self.answers if one.source == source)
+        """Return the latencies of a source after the warm-up, ascending."""
+        return sorted(one.latency_ms for one in self.answers if one.source == source and one.second >= WARM_UP_S)
 
     def p99_ms(self, source: str) -> float:
         """Return their 99th percentile, 0 of none."""
