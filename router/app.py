@@ -33,14 +33,17 @@ def load_config(path: Path, environ: Mapping[str, str]) -> "TurnoutConfig":
     """Return the checked configuration. Raises ConfigError with all that is wrong, PluginError for a broken plug-in."""
     from router.plugins import load_adapters, load_comparators, load_policies
     from router.settings import load
+    from router.telemetry.otlp import check_installed
 
-    return load(
+    config = load(
         path,
         environ,
         policies=load_policies(),
         adapters=load_adapters(),
         comparators=load_comparators(),
     )
+    check_installed(config.tracing)
+    return config
 
 
 def serve(config: "TurnoutConfig", announce: Announce, file: Path | None = None) -> None:
@@ -205,7 +208,7 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
         store = RedisStore(settings.store_url)
         worker = Worker(
             settings.config, boot=settings.boot, store=store, adapters=adapters, comparators=comparators,
-            compare_command=command("compare"),
+            compare_command=command("compare"), parent=channel,
         )  # fmt: skip
         await worker.start(listener, strict=settings.strict, left_out=settings.left_out)
     channel.send(Ready())

@@ -42,7 +42,7 @@ routes:
   file: `TURNOUT_GATEWAY__PORT=9000`, `TURNOUT_GATEWAY__TRUSTED_PROXIES='[10.0.0.0/8]'`. It wins over the file.
   Variables without a double underscore are not read as fields.
 - **Relative paths** start where the file is.
-- `tracing` and `tls` of the admin API and the ops port are not available yet and are refused.
+- `tls` of the admin API and the ops port is not available yet and is refused.
 """
 
 GATES = """\

@@ -142,6 +142,21 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """Where spans go: `endpoint` is the receiver's URL for OTLP over HTTP.
+
+    `sample_bp` of the traces that begin here are recorded. `queue_bytes` of spans may wait in each worker, and in their
+    parent; a batch that was not taken within `timeout_s` is given up.
+    """
+
+    endpoint: str
+    sample_bp: int = 100
+    service: str = "turnout"
+    queue_bytes: int = 4 * MIB
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookSpec:
     """One webhook: `type` is a `router.core.moments.Moment`; without `routes` it is for all of them."""
 
@@ -195,4 +210,6 @@ class TurnoutConfig:
     tokens: tuple[TokenConfig, ...] = ()
     log: LogConfig = LogConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
+    tracing: TracingConfig | None = None
+    """None: nothing is traced."""
     digest: str = ""

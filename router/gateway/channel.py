@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from router.core.config import TurnoutConfig
 from router.gateway.endpoints import LeftOut
+from router.telemetry.tracing import Span
 
 _LENGTH = struct.Struct(">I")
 
@@ -75,6 +76,13 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Spans:
+    """To the parent: export these."""
+
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Modules:
     """To the parent: names of all loaded modules, sorted."""
 
@@ -95,7 +103,7 @@ class ReloadAsked:
 
 
 Message: TypeAlias = (
-    Settings | MetricsRequest | ModulesRequest | Drain | Ready | Metrics | Modules | Failed | ReloadAsked
+    Settings | MetricsRequest | ModulesRequest | Drain | Ready | Metrics | Spans | Modules | Failed | ReloadAsked
 )
 
 
@@ -127,6 +135,11 @@ class Channel:
             raise ValueError(f"{kind} takes {len(frame)} bytes, expected at most {FRAME_BYTES}")
         if not self._writer.is_closing():
             self._writer.write(_LENGTH.pack(len(frame)) + frame)
+
+    @property
+    def clear(self) -> bool:
+        """Whether all that was sent is in the kernel's hands."""
+        return self._writer.transport.get_write_buffer_size() == 0
 
     async def flush(self) -> None:
         """Return when all that was sent is in the kernel's hands, or the other process is gone."""

@@ -31,8 +31,8 @@ class Copy:
     """
 
     __slots__ = (
-        "_connection", "_exchange", "_held_bytes", "_live", "_sent_at", "_started_at", "abandoned", "body",
-        "body_bytes", "method", "side", "target", "variant",
+        "_connection", "_exchange", "_held_bytes", "_live", "_sent_at", "abandoned", "body", "body_bytes",
+        "method", "side", "started_at", "target", "variant",
     )  # fmt: skip
 
     def __init__(self, exchange: "Exchange", side: "Side", variant: "LiveVariant") -> None:
@@ -47,7 +47,7 @@ class Copy:
         self._live: LiveRoute = exchange.standing.live
         self._connection: UpstreamConnection | None = None
         self._held_bytes = 0
-        self._started_at = 0.0
+        self.started_at = 0.0
         self._sent_at = 0.0
 
     def start(self, target: bytes, body: "Pieces") -> None:
@@ -55,7 +55,7 @@ class Copy:
         self.target = target
         self.body = body
         self.body_bytes = sum(map(len, body))
-        self._started_at = self._exchange.worker.now()
+        self.started_at = self._exchange.worker.now()
         self._live.copies[self] = None
         self._held_bytes = COPY_OVERHEAD_BYTES + self.body_bytes
         self._live.copy_bytes += self._held_bytes
@@ -110,7 +110,7 @@ class Copy:
 
     def expire_if(self, started_before: float) -> bool:
         """Give up if it was started before that time: the variant missed the deadline, or never took the connection."""
-        if self._started_at >= started_before:
+        if self.started_at >= started_before:
             return False
         self.abandoned = True
         connection, self._connection = self._connection, None

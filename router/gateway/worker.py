@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import os
 import platform
+import random
 import socket
 import time
 from bisect import bisect_left
@@ -33,6 +34,7 @@ from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
 from router.gateway.rota import Rota
 from router.gateway.table import LiveRoute, LiveTable
+from router.gateway.traces import Tracer
 from router.gateway.trips import TripFiles, Trips
 from router.gateway.waking import Waking
 from router.telemetry import logs
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from router.gateway.heads import RequestHead
     from router.gateway.names import Lookup
     from router.gateway.tally import VariantCounts
+    from router.gateway.traces import Parent
     from router.telemetry.metrics import Labels, Snapshot, Value
 
 HEARTBEAT_S = 1.0
@@ -72,7 +75,8 @@ class Worker:
     """Accepts requests on one listener and routes them by the newest known states.
 
     `boot` names this process start and is never reused. `compare_command` starts a comparing process
-    (`large_answers`), `lookup` finds the addresses of host names. Nothing is bound or read before `start`.
+    (`large_answers`), `lookup` finds the addresses of host names, `parent` takes spans where `config.tracing` is set.
+    Nothing is bound or read before `start`.
     """
 
     def __init__(  # noqa: PLR0913 - all that it depends on
@@ -85,6 +89,7 @@ class Worker:
         comparators: "Mapping[str, Comparator]",
         compare_command: "Sequence[str]",
         lookup: "Lookup" = system_lookup,
+        parent: "Parent | None" = None,
     ) -> None:
         self.limits = config.gateway.limits
         self.response_headers = config.gateway.response_headers
@@ -101,6 +106,12 @@ class Worker:
         self._comparators = comparators
         self._compare_command = compare_command
         self._lookup = lookup
+        self.tracer: Tracer | None = None
+        if config.tracing is not None and parent is not None:
+            self.tracer = Tracer(
+                config.tracing, parent, scheme=self.scheme.decode(),
+                bits=random.getrandbits, now=time.monotonic, wall_ns=time.time_ns,
+            )  # fmt: skip
         self._trusted = networks(config.gateway.trusted_proxies)
         self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
@@ -242,6 +253,8 @@ class Worker:
 
     async def _close(self) -> None:
         self._tick_handle.cancel()
+        if self.tracer is not None:
+            self.tracer.hand_over_all()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -326,6 +339,12 @@ class Worker:
         if now >= self._record_at:
             self._record_at = now + self._config.recorder.interval_s - TICK_S / 2
             self._record()
+        if self.tracer is not None:
+            self._hand_over_spans(self.tracer)
+
+    def _hand_over_spans(self, tracer: Tracer) -> None:
+        if tracer.hand_over():
+            self._loop.call_soon(self._hand_over_spans, tracer)
 
     def _record(self) -> None:
         if self.recorder.tick(self.table):
@@ -419,6 +438,8 @@ class Worker:
         for reason, failed in self._failed_handshakes.items():
             found["turnout_dropped_total"]["connection", reason] = failed
         found["turnout_dropped_total"]["key", "keys_full"] = self.recorder.firsts.dropped
+        if self.tracer is not None:
+            found["turnout_dropped_total"]["span", "queue"] = self.tracer.spans.drops
         found["turnout_rescues_total"] = {
             (result.value,): sum(live.rescues.results[result] for live in self.table.lives.values())
             for result in Result

@@ -155,6 +155,7 @@ def _config(settings: Settings, known: Known, beside: Path) -> TurnoutConfig:
         feedback=settings.feedback.value(),
         tokens=settings.auth.value(),
         log=settings.log.value(),
+        tracing=settings.tracing.value(),
         webhooks=_webhooks(settings, beside),
         digest=_shared_digest(settings, known),
     )

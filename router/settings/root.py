@@ -26,6 +26,7 @@ from router.settings.server_blocks import (
     RecorderBlock,
     StoreBlock,
 )
+from router.settings.tracing_block import TracingBlock
 from router.settings.webhook_blocks import WebhooksBlock
 
 
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     feedback: FeedbackBlock = Field(default_factory=FeedbackBlock)
     auth: AuthBlock = Field(default_factory=AuthBlock)
     log: LogBlock = Field(default_factory=LogBlock)
+    tracing: TracingBlock = Field(default_factory=TracingBlock)
     webhooks: WebhooksBlock = Field(default_factory=WebhooksBlock)
     freeze: list[FreezeBlock] = Field(
         [], description="Times in which no candidate of any route gets more traffic; routes may add their own."

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import cast
@@ -18,11 +18,13 @@ from router.gateway.channel import (
     Ready,
     ReloadAsked,
     Settings,
+    Spans,
 )
 from router.gateway.endpoints import LeftOut
 from router.supervisor.child import Child, how_it_ended
 from router.supervisor.restarts import Restarts
 from router.telemetry import logs, metrics
+from router.telemetry.tracing import Span
 
 FIRST_STARTS = 5
 """How often a slot is tried before the whole start is given up. Chosen: 1.5 s of waiting in all."""
@@ -45,15 +47,18 @@ class StartError(TurnoutError):
 class Keeper:
     """One slot. `run` is its life; all other methods may be called while it runs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it depends on
         self,
         name: str,
         command: Sequence[str],
         listener: socket.socket | None,
         settings: Callable[[], Awaitable[Settings]],
         on_reload: Callable[[], None] | None = None,
+        *,
+        on_spans: Callable[[Iterable[Span]], None] | None = None,
     ) -> None:
         self.name = name
+        self._on_spans = on_spans
         self._on_reload = on_reload
         self._command = tuple(command)
         self._listener = listener
@@ -153,7 +158,9 @@ class Keeper:
     async def successor(self) -> "Keeper":
         """Return another keeper of the same slot and socket; its process gets the settings of the moment it starts."""
         await self.refresh(LAST_WORD_S)
-        fresh = Keeper(self.name, self._command, self._listener, self._settings, self._on_reload)
+        fresh = Keeper(
+            self.name, self._command, self._listener, self._settings, self._on_reload, on_spans=self._on_spans
+        )
         fresh._left_out = self._left_out
         return fresh
 
@@ -214,6 +221,8 @@ class Keeper:
                     self._remember(cast("metrics.Snapshot", message.snapshot))
                     self._left_out = message.left_out
                     self._answered()
+                case Spans() if self._on_spans is not None:
+                    self._on_spans(message.spans)
                 case Modules():
                     if self._modules and not self._modules.done():
                         self._modules.set_result(message.names)

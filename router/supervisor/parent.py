@@ -16,6 +16,7 @@ from router.supervisor.listeners import open_listeners, url_of
 from router.supervisor.processes import Processes
 from router.supervisor.reloading import Read, Reloads
 from router.supervisor.store_keeper import StoreKeeper, StoreServer
+from router.telemetry.otlp import SpanExporter
 
 if TYPE_CHECKING:
     from router.supervisor.http_server import HttpServer
@@ -57,6 +58,9 @@ class Supervisor:
         self._plan = plan
         self._announce = announce
         self.processes = Processes(store=StoreKeeper(plan.store) if plan.store else None)
+        tracing = plan.config.tracing
+        self.processes.exporter = exporter = SpanExporter(tracing) if tracing else None
+        self._on_spans = exporter.put if exporter else None
         self._store_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._listeners: list[socket.socket] = []
         self._ops: HttpServer | None = None
@@ -94,7 +98,14 @@ class Supervisor:
         gateways = open_listeners(config.gateway.listen, config.gateway.workers, "gateway")
         self._listeners += gateways
         self.processes.workers = [
-            Keeper(f"gateway-{slot}", self._plan.worker, listener, self._settings_for(slot), self._reloads.ask)
+            Keeper(
+                f"gateway-{slot}",
+                self._plan.worker,
+                listener,
+                self._settings_for(slot),
+                self._reloads.ask,
+                on_spans=self._on_spans,
+            )
             for slot, listener in enumerate(gateways)
         ]
         scheme = "https" if config.gateway.tls else "http"
@@ -234,6 +245,8 @@ class Supervisor:
         for listener in self._listeners[: len(self.processes.workers)]:
             listener.close()  # new clients are refused once the worker has closed its copy too
         await draining
+        if self.processes.exporter:
+            await asyncio.to_thread(self.processes.exporter.close)
         if self._ops:
             self._ops.stop()  # takes the moment that control takes too
         if self.processes.control and "control" in started:

@@ -9,6 +9,7 @@ from router import version
 from router.supervisor.keeper import Keeper
 from router.supervisor.store_keeper import StoreKeeper
 from router.telemetry import metrics
+from router.telemetry.otlp import SpanExporter
 
 ASK_S = 0.5
 """How long a worker may take to answer a scrape before its last metrics are shown. Chosen."""
@@ -24,6 +25,8 @@ class Processes:
     workers: list[Keeper] = field(default_factory=list)
     control: Keeper | None = None
     store: StoreKeeper | None = None
+    exporter: SpanExporter | None = None
+    """Exports the workers' spans where there is tracing."""
     stopping: bool = False
     replaced: list[Keeper] = field(default_factory=list)
     """Those that have a successor and finish what they have."""
@@ -46,9 +49,13 @@ class Processes:
     async def collect(self) -> metrics.Snapshot:
         """Return the metrics of all workers in one: fresh ones where a worker answers in time, else its last."""
         await self.refresh(ASK_S)
-        build: metrics.Snapshot = {"turnout_build_info": {(version(), platform.python_version()): 1.0}}
+        own: dict[str, dict[tuple[str, ...], metrics.Value]] = {
+            "turnout_build_info": {(version(), platform.python_version()): 1.0}
+        }
+        if self.exporter is not None:
+            own["turnout_dropped_total"] = {("span", why): n for why, n in self.exporter.drops.items()}
         leaving = (keeper for keeper in self.replaced if keeper.name != "control")
-        return metrics.merge([build, *(keeper.counted() for keeper in (*self.workers, *leaving))])
+        return metrics.merge([own, *(keeper.counted() for keeper in (*self.workers, *leaving))])
 
     async def refresh(self, timeout_s: float) -> None:
         """Ask every worker for its metrics."""

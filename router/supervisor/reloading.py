@@ -7,9 +7,10 @@ live by the new ones leaves the old one where it was.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from router.core.config import TurnoutConfig
+from router.core.config import TracingConfig, TurnoutConfig
 from router.core.errors import ConfigError, PluginError
 from router.supervisor.keeper import Keeper, StartError
 from router.telemetry import logs
@@ -39,10 +40,16 @@ def refusal_of(old: TurnoutConfig, new: TurnoutConfig) -> str | None:
             ("ops", old.ops, new.ops),
             ("admin", old.admin, new.admin),
             ("store", old.store, new.store),
+            ("tracing, all but sample,", _exported(old), _exported(new)),
         )
         if before != after
     ]
     return f"{', '.join(found)} changed, which only a restart can do" if found else None
+
+
+def _exported(config: TurnoutConfig) -> TracingConfig | None:
+    """Return what the parent exports spans by; `sample` is the workers' own."""
+    return config.tracing and replace(config.tracing, sample_bp=0)
 
 
 class Reloads:
