@@ -30,8 +30,12 @@ from router.core.inference import (
 )
 from router.core.traffic import Variant
 
-TEXT_CHARS = 2**20
-"""Most characters that are kept of a streamed answer, all choices together. Chosen: a long book chapter is a tenth."""
+TEXT_CHARS = 2**18
+"""Most characters that are kept of a streamed answer, all choices together. A digest of so many takes 1 ms at worst;
+a long book chapter is a third."""
+
+_PARTS = 256
+"""From how many pieces on a text is joined: a piece of a few letters takes ten times its length."""
 
 PIECES = 128
 """Most choices of an answer, and most calls of one choice: OpenAI's own limit for `n`."""
@@ -105,14 +109,19 @@ class Reading:
         self._done = False
         self._why = ""
 
+    @property
+    def held_bytes(self) -> int:
+        """What it holds, about: text, most of it in letters of one byte, and the event that is not complete."""
+        return self._chars + self._events.held_bytes
+
     def feed(self, data: bytes) -> Sequence[StreamEvent]:
         """Return what these bytes completed."""
         if self._why:
             return ()
         found = [read for event in self._events.feed(data) if (read := self._read(event)) is not _NOTHING]
         if self._events.broken and not self._why:
-            self._why = "answer: an event is longer than 1 MiB or has too many lines"
-        return found
+            self._why = "answer: an event is longer than 64 KiB or has too many lines"
+        return found if not self._why else ()
 
     def end(self) -> Prediction:
         """Return what the whole stream says. Raises UnreadableError."""
@@ -189,8 +198,8 @@ class _Choice:
     __slots__ = ("calls", "finish", "written")
 
     def __init__(self) -> None:
-        self.written = bytearray()  # in UTF-8: a list of pieces, some of one letter, takes ten times their text
-        self.calls: dict[int, list[str]] = {}
+        self.written = _Text()
+        self.calls: dict[int, tuple[_Text, _Text]] = {}
         self.finish = ""
 
     def write(self, text: object) -> str:
@@ -199,7 +208,7 @@ class _Choice:
             return ""
         if not isinstance(text, str):
             raise UnreadableError("answer: expected a text as what was written")
-        self.written += text.encode()
+        self.written.add(text)
         return text
 
     def add(self, delta: dict[str, Any]) -> str:
@@ -212,18 +221,36 @@ class _Choice:
             if type(index) is not int or not 0 <= index < PIECES:
                 raise UnreadableError(f"event: expected an index from 0 to {PIECES - 1} of each call")
             function = call.get("function")
-            kept = self.calls.setdefault(index, ["", ""])
-            for place, name in enumerate(("name", "arguments")):
+            kept = self.calls.setdefault(index, (_Text(), _Text()))
+            for place, name in zip(kept, ("name", "arguments"), strict=True):
                 part = function.get(name) if isinstance(function, dict) else None
                 if isinstance(part, str):
-                    kept[place] += part
+                    place.add(part)
                     text += part
         return text
 
     def text(self) -> str:
         """Return all of it."""
         calls = [f"{name}({arguments})" for _, (name, arguments) in sorted(self.calls.items())]
-        return "\n".join([text for text in (self.written.decode(), *calls) if text])
+        return "\n".join([text for text in (str(self.written), *calls) if text])
+
+
+class _Text:
+    """A text that grows by pieces, in little more memory than its letters take."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    def add(self, part: str) -> None:
+        if part:
+            self._parts.append(part)
+            if len(self._parts) > _PARTS:
+                self._parts = [str(self)]
+
+    def __str__(self) -> str:
+        return "".join(self._parts)
 
 
 def _is_stream(head: RawAnswer) -> bool:

@@ -73,13 +73,26 @@ def outcome_of_status(status: int) -> Outcome:
     return Outcome.HTTP_ERROR if status >= 500 else Outcome.CLIENT_ERROR
 
 
+class Generation(NamedTuple):
+    """How a language model wrote an answer; None is what is not known.
+
+    `first_token_ms` runs as the latency does, to the first token of a stream. `tokens` are as its server counts them,
+    `finish` says why it ended, in at most 64 bytes for all choices.
+    """
+
+    first_token_ms: float | None = None
+    tokens: int | None = None
+    finish: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class PairSide:
     """One Variant's half of a Pair.
 
     `status` is 0 and `digest` empty when there was no complete answer. `latency_ms` runs from the moment the request
     was handed to the variant's connection to the last answer byte, or to the end of waiting. `label` and `score` are
-    what was read of the prediction, each at most 64 bytes of text; None when unread.
+    what was read of the prediction, each at most 64 bytes of text; None when unread. `generation` is there where a
+    language model wrote the answer.
     """
 
     outcome: Outcome
@@ -89,6 +102,7 @@ class PairSide:
     digest: str
     label: str | None = None
     score: float | None = None
+    generation: Generation | None = None
 
 
 class Comparison(NamedTuple):

@@ -77,6 +77,10 @@ class ChecksVariants(Protocol):
 class AnswerStream(Protocol):
     """Reads one streamed answer while it passes. Holds a bounded amount of memory, whatever it is fed."""
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory it holds now, about: what it keeps of the answer, and what is not complete yet."""
+
     def feed(self, data: bytes) -> "Sequence[StreamEvent]":
         """Return what these bytes completed, in order; they may be cut anywhere. Never raises.
 

@@ -52,6 +52,9 @@ class Capture:
     def _answer(self, side: "Side") -> str | None:
         if not side.outcome.is_answer:
             return None
+        if side.stream is not None:
+            self.skipped["not_json"] += 1
+            return None
         return self._text(None if side.body is None else b"".join(side.body))
 
     def _text(self, body: bytes | None) -> str | None:

@@ -24,13 +24,26 @@ REASON_CHARS = 256
 _TOO_MUCH = "takes more memory than the comparing process may have"
 
 
+class Heard(NamedTuple):
+    """What an answer has said that was read while it passed, and is not held any more; `why` it could not be read."""
+
+    digest: str
+    body_bytes: int
+    prediction: Prediction | None
+    why: str = ""
+
+
 class Half(NamedTuple):
-    """One variant's answer. `fields` are lines `name: value`; without a body `missing` says why there is none."""
+    """One variant's answer. `fields` are lines `name: value`; without a body `missing` says why there is none.
+
+    An answer that was `heard` has no body either.
+    """
 
     status: int
     fields: Sequence[bytes]
     body: "Pieces | None"
     missing: str
+    heard: Heard | None = None
 
     @property
     def body_bytes(self) -> int:
@@ -39,20 +52,25 @@ class Half(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the pair log keeps of one answer: labels of a batch in one bounded text, the score of a single row."""
+    """What the pair log keeps of one answer: labels of a batch in one bounded text, the score of a single row.
+
+    Of what a language model wrote also the `tokens` that its server counts, and in one text why each choice ended.
+    """
 
     digest: str = ""
     label: str | None = None
     score: float | None = None
+    tokens: int | None = None
+    finish: str | None = None
 
 
-class _Raw(RawAnswer):
+class RawLines(RawAnswer):
     """A RawAnswer whose field lines become names and values once an adapter asks for them: most never do."""
 
     __slots__ = ("_lines",)
     _lines: Sequence[bytes]
 
-    def __init__(self, status: int, lines: Sequence[bytes], body: bytes) -> None:
+    def __init__(self, status: int, lines: Sequence[bytes], body: bytes = b"") -> None:
         put = object.__setattr__  # as a frozen dataclass does
         put(self, "status", status)
         put(self, "body", body)
@@ -90,6 +108,8 @@ def half_of(side: "Side") -> Half:
     fields = side.answer.fields if side.answer is not None else ()
     if side.outcome not in ANSWERS:
         return Half(side.status, fields, None, f"no answer of {side.role.value}: {side.outcome.value}")
+    if side.stream is not None:
+        return Half(side.status, fields, None, side.stream.missing, side.stream.heard())
     return Half(side.status, fields, side.body, side.missing)
 
 
@@ -135,13 +155,13 @@ def _with_reason(comparison: Comparison, reason: str) -> Comparison:
 def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | None, str, str]:
     """Return the answer, and if its prediction could not be read why, in our words and in the adapter's."""
     if half.body is None:
-        return None, half.missing, ""
+        return _heard(half, role)
     body = b"".join(half.body)
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     if half.status >= 300:  # an error body holds no prediction
         return Answer(half.status, len(body), digest, body=body), "", ""
     try:
-        prediction = adapter.read_answer(_Raw(half.status, half.fields, body))
+        prediction = adapter.read_answer(RawLines(half.status, half.fields, body))
     except UnreadableError as error:
         return Answer(half.status, len(body), digest), f"unreadable answer of {role.value}", str(error)
     except MemoryError:  # only the comparing process has such a limit
@@ -151,9 +171,21 @@ def _read(adapter: "ModelAdapter", half: Half, role: Role) -> tuple[Answer | Non
     return Answer(half.status, len(body), digest, prediction, body), "", ""
 
 
+def _heard(half: Half, role: Role) -> tuple[Answer | None, str, str]:
+    """Return the same for an answer without a body."""
+    if half.heard is None:
+        return None, half.missing, ""
+    digest, body_bytes, prediction, why = half.heard
+    answer = Answer(half.status, body_bytes, digest, prediction)
+    return answer, f"unreadable answer of {role.value}" if why else "", why
+
+
 def _shown(answer: Answer | None) -> Reading:
     if answer is None:
         return Reading()
     prediction = answer.prediction or Prediction()
     label = kept_label(prediction.labels) if prediction.labels else None
-    return Reading(answer.digest, label, prediction.scores[0] if len(prediction.scores) == 1 else None)
+    score = prediction.scores[0] if len(prediction.scores) == 1 else None
+    if prediction.generated is None:
+        return Reading(answer.digest, label, score)
+    return Reading(answer.digest, label, score, prediction.generated.tokens, kept_label(prediction.generated.finishes))

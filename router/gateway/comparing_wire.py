@@ -1,7 +1,7 @@
 """What a worker and its comparing process say to each other: frames of four bytes of length and a JSON text.
 
-Behind the frame of a question come the two bodies as they are. Nothing is unpickled: the bodies are a model server's
-bytes, and a process that read them is trusted with no more than a small answer.
+Behind the frame of a question come the two bodies as they are, or as JSON what was heard of one. Nothing is unpickled:
+the bodies are a model server's bytes, and a process that read them is trusted with no more than a small answer.
 """
 
 import json
@@ -9,10 +9,13 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+import orjson
+
+from router.core.inference import Generated, Prediction
 from router.core.observations import Comparison
 from router.core.options import Option, PluginUse, configured
 from router.core.ports import Comparator, ModelAdapter
-from router.gateway.comparing import Compared, Half, Reading, compare, not_compared
+from router.gateway.comparing import Compared, Half, Heard, Reading, compare, not_compared
 from router.gateway.pieces import Pieces
 
 LENGTH = struct.Struct(">I")
@@ -23,17 +26,23 @@ ANSWER_BYTES = 16 * 2**10
 
 def question(adapter: PluginUse, comparator: PluginUse, stable: Half, candidate: Half) -> Pieces:
     """Return the parts of a question, the bodies among them as they are held."""
+    bodies: list[Pieces | None] = [_body(half) for half in (stable, candidate)]
     halves = [
         {
             "status": half.status,
             "fields": [line.decode("latin-1") for line in half.fields],
-            "bytes": None if half.body is None else half.body_bytes,
+            "bytes": None if body is None else sum(map(len, body)),
             "missing": half.missing,
+            "heard": None if half.heard is None else (half.heard.digest, half.heard.body_bytes, half.heard.why),
         }
-        for half in (stable, candidate)
+        for half, body in zip((stable, candidate), bodies, strict=True)
     ]
     head = json.dumps({"adapter": adapter, "comparator": comparator, "halves": halves}).encode()
-    return [LENGTH.pack(len(head)) + head, *(stable.body or ()), *(candidate.body or ())]
+    return [LENGTH.pack(len(head)) + head, *[piece for body in bodies for piece in body or ()]]
+
+
+def _body(half: Half) -> Pieces | None:
+    return half.body if half.heard is None else [orjson.dumps(half.heard.prediction)]
 
 
 def answer_next(
@@ -60,7 +69,25 @@ def _use(told: tuple[str, list[tuple[str, Option]]]) -> PluginUse:
 
 def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:
     body: Pieces | None = None if told["bytes"] is None else [stream.read(told["bytes"])]
-    return Half(told["status"], [line.encode("latin-1") for line in told["fields"]], body, told["missing"])
+    fields = [line.encode("latin-1") for line in told["fields"]]
+    if told["heard"] is None:
+        return Half(told["status"], fields, body, told["missing"])
+    digest, body_bytes, why = told["heard"]
+    heard = Heard(digest, body_bytes, _prediction(b"".join(body or ())), why)
+    return Half(told["status"], fields, None, told["missing"], heard)
+
+
+def _prediction(text: bytes) -> Prediction | None:
+    told = orjson.loads(text)
+    if told is None:
+        return None
+    wrote = told["generated"]
+    return Prediction(
+        tuple(told["labels"]),
+        tuple(told["scores"]),
+        tuple(map(tuple, told["vectors"])),
+        None if wrote is None else Generated(tuple(wrote["texts"]), tuple(wrote["finishes"]), wrote["tokens"]),
+    )
 
 
 def _frame(found: Compared) -> bytes:
@@ -92,8 +119,8 @@ def read_answer(text: bytes) -> Compared:
     return Compared(comparison, stable, candidate, said)
 
 
-def _reading(digest: object, label: object, score: object) -> Reading:
-    return Reading(str(digest), _maybe(str, label), _maybe(float, score))
+def _reading(digest: object, label: object, score: object, tokens: object, finish: object) -> Reading:
+    return Reading(str(digest), _maybe(str, label), _maybe(float, score), _maybe(int, tokens), _maybe(str, finish))
 
 
 def _maybe(kind: Any, value: object) -> Any:  # noqa: ANN401 - one for three types

@@ -345,9 +345,12 @@ class Exchange:
         self._answer_out.append(
             b"%b%bx-request-id: %b\r\n%b%b\r\n" % (head.lines, of_hop, self.request_id, variant, _VIA)
         )
-        if self.live_side is not None and not self.live_side.done:
-            self.live_side.status = head.status
-            self.live_side.answer = head
+        side = self.live_side
+        if side is not None and not side.done:
+            side.status = head.status
+            side.answer = head
+            if (reader := self.standing.live.stream_reader) is not None:
+                side.open_stream(self.worker.recorder.streams, reader, head, self._sent_at)
 
     def on_answer_data(self, data: bytes) -> None:
         self._answer_out.append(heads.chunk(data) if self._rechunk else data)
@@ -446,13 +449,15 @@ class Exchange:
         self._end_by_us(Outcome.CANCELLED, refusal.status, refusal.detail)
 
     def client_gone(self) -> None:
-        """The client has closed its connection: the variant may stop working; a copy goes on."""
+        """The client has closed its connection: the variant may stop working; a copy goes on, unless of a stream."""
         if self._ended or not self.begun:
             self._ended = True
             return
         self._let_go(Outcome.CANCELLED)
         self._keep_alive = False
         self._end(Outcome.CANCELLED)
+        if self._copy is not None:
+            self._copy.client_gone()
 
     def _let_go(self, outcome: Outcome) -> None:
         self.abandoned = True

@@ -1,8 +1,8 @@
 """Copies: the other variant's part in a request, and the pair that comes of it.
 
 A copy begins when the request body is complete, has its own pool, bounds and deadline, and nobody waits for it.
-Neither the client's going away nor the copy's failure touches the other side. The pair is closed by whichever side
-ends last.
+Neither the client's going away nor the copy's failure touches the other side, but for streams: their copy ends with
+the client that leaves. The pair is closed by whichever side ends last.
 """
 
 from typing import TYPE_CHECKING
@@ -88,8 +88,13 @@ class Copy:
         self._exchange.copy_sent()
 
     def on_answer_head(self, head: "heads.AnswerHead") -> None:
-        self.side.status = head.status
-        self.side.answer = head
+        side, exchange = self.side, self._exchange
+        side.status = head.status
+        side.answer = head
+        if (reader := self._live.stream_reader) is not None:
+            side.open_stream(exchange.worker.recorder.streams, reader, head, self._sent_at)
+            if exchange.live_side is not None and exchange.live_side.outcome is Outcome.CANCELLED:
+                self.client_gone()
 
     def on_answer_data(self, data: bytes) -> None:
         self.side.add(data)
@@ -108,16 +113,28 @@ class Copy:
     def on_write_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - see Call
         """The body is bounded and already in memory; the transport holds what the backend has not taken."""
 
+    def client_gone(self) -> None:
+        """End the copy of a stream: nobody waits for what a language model still writes, and it is not compared."""
+        live_side = self._exchange.live_side
+        if self.side.stream is None and (live_side is None or live_side.stream is None):
+            return
+        self._abandon()
+        self._end(Outcome.CANCELLED)
+
     def expire_if(self, started_before: float) -> bool:
         """Give up if it was started before that time: the variant missed the deadline, or never took the connection."""
         if self.started_at >= started_before:
             return False
+        self._end(Outcome.TIMEOUT if self._abandon() else Outcome.CONNECT_FAILED)
+        return True
+
+    def _abandon(self) -> bool:
+        """Take no answer any more; return whether a connection has had the request."""
         self.abandoned = True
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
-        self._end(Outcome.TIMEOUT if connection is not None else Outcome.CONNECT_FAILED)
-        return True
+        return connection is not None
 
     def _end(self, outcome: Outcome) -> None:
         if self.side.done:

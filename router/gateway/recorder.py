@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from router.core.errors import StoreUnavailableError
-from router.core.observations import ANSWERS, distance_bucket
+from router.core.observations import ANSWERS, Generation, distance_bucket
 from router.core.options import PluginUse
 from router.core.ports import RecordBatch
 from router.core.traffic import NO_KEY, Role
@@ -23,6 +23,7 @@ from router.gateway.firsts import FAILURE, PAIR, REQUEST, FirstFailure, FirstPai
 from router.gateway.large_answers import Job, LargeAnswers
 from router.gateway.open_batch import OpenBatch
 from router.gateway.side import SMALL_BYTES, Answers
+from router.gateway.streams import Streams
 from router.gateway.tally import HOW_ENDED, FoldedTally, PairEnd
 from router.store.pair_codec import row_of
 
@@ -89,6 +90,7 @@ class Recorder:
         self._on_write = on_write
         self.answers = Answers(config.answer_bytes, config.answers_bytes)
         self.large = LargeAnswers(compare_command, now)
+        self.streams = Streams(now)
         self._raw: deque[tuple[Exchange, Side, Side, int]] = deque()
         self._open: dict[tuple[str, str], OpenBatch] = {}
         self._outbox: deque[RecordBatch] = deque()
@@ -146,14 +148,17 @@ class Recorder:
 
     def tick(self, table: "LiveTable") -> bool:
         """Turn raw pairs into batches for TURN_S; True when some are left for the next turn."""
-        until = self._now() + TURN_S
-        table.turn(self._now())
+        began = self._now()
+        table.turn(began)
         self.firsts.tick()
+        unread = self.streams.read(began + TURN_S / 2) if self.streams.unread else False
         raw = self._raw
         while raw:
-            exchange, live, copy, size = raw.popleft()
-            self._compare(exchange, live, copy, size)
-            if self._now() > until:
+            exchange, live, copy, size = raw[0]
+            if not (_reads_on(live) or _reads_on(copy)):
+                raw.popleft()
+                self._compare(exchange, live, copy, size)
+            if self._now() > began + TURN_S:
                 break
         if self._now() - self._counters_at >= COUNTERS_EVERY_S:
             self.batch_counters(table)
@@ -165,7 +170,7 @@ class Recorder:
                 self._close_batch(place, {})
             else:
                 self.queue_bytes += batch.encode()
-        return bool(raw)
+        return unread or bool(raw)
 
     def _close_batch(self, place: tuple[str, str], counters: "Mapping[CounterKey, int]") -> None:
         batch = self._open.pop(place, None) or OpenBatch()
@@ -218,6 +223,7 @@ class Recorder:
             (),
             exchange.key_cell,
             payload,
+            (_generation(stable, compared.stable, keep=keep), _generation(candidate, compared.candidate, keep=keep)),
         )
         batch.add(row, payload)
         if payload is not None and batch.full:
@@ -341,8 +347,15 @@ class Recorder:
             await asyncio.sleep(0.01)
 
 
+def _reads_on(side: "Side") -> bool:
+    """Read a little more of a stream that has ended; return whether there is more to be read."""
+    return side.stream is not None and side.stream.read_slice()
+
+
 def _is_short(side: "Side", loop_bytes: int) -> bool:
     """Whether reading what is held of an answer is work for the event loop."""
+    if side.stream is not None:
+        return side.stream.kept_bytes <= loop_bytes
     return side.body_bytes <= loop_bytes or side.body is None
 
 
@@ -354,6 +367,15 @@ def _held_bytes(side: "Side") -> int:
 
 def _size(batch: RecordBatch) -> int:
     return len(batch.payload) + 100 * len(batch.counters) + 500
+
+
+def _generation(side: "Side", reading: "Reading", *, keep: bool) -> Generation | None:
+    first_token_ms = side.stream.first_token_ms if side.stream is not None else None
+    finish = reading.finish if keep else None
+    if first_token_ms is None and finish is None:
+        return None
+    tokens = reading.tokens if keep else None
+    return Generation(None if first_token_ms is None else round(first_token_ms, 3), tokens, finish)
 
 
 def _columns(side: "Side", reading: "Reading", *, keep: bool) -> "SideColumns":

@@ -7,8 +7,10 @@ from router.core.observations import Outcome
 from router.gateway.pieces import Pieces, add_piece
 
 if TYPE_CHECKING:
+    from router.core.ports import StreamReader
     from router.core.traffic import Role
     from router.gateway.heads import AnswerHead
+    from router.gateway.streams import Passing, Streams
 
 SMALL_BYTES = 4 * 2**10
 """Longest answer that the event loop itself reads. Measured: the worst two take open_inference and label 0.9 ms.
@@ -40,11 +42,11 @@ class Answers:
 
 
 class Side:
-    """One half. `body` is None once it is not kept any more, and `missing` says why."""
+    """One half. `body` is None once it is not kept any more, and `missing` says why; or it is read as a `stream`."""
 
     __slots__ = (
         "_answers", "_held_bytes", "answer", "body", "body_bytes", "done", "latency_ms", "missing", "outcome",
-        "role", "status",
+        "role", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, role: "Role", answers: Answers) -> None:
@@ -56,6 +58,7 @@ class Side:
         self.body: Pieces | None = []
         self.missing = ""
         self.answer: AnswerHead | None = None
+        self.stream: Passing | None = None
         self.done = False
         self._answers = answers
         self._held_bytes = 0
@@ -63,9 +66,17 @@ class Side:
     def add(self, data: bytes) -> None:
         """Take a piece of the answer's body."""
         self.body_bytes += len(data)
-        if self.body is None or (self.body_bytes > SMALL_BYTES and not self._take_room()):
-            return
-        add_piece(self.body, data)
+        if self.body is None:
+            if self.stream is not None:
+                self.stream.take(data)
+        elif self.body_bytes <= SMALL_BYTES or self._take_room():
+            add_piece(self.body, data)
+
+    def open_stream(self, streams: "Streams", reader: "StreamReader", head: "AnswerHead", sent_at: float) -> None:
+        """Have the answer read while it passes, if it is one that can be; called before its first piece."""
+        self.stream = streams.open(reader, head, self._answers, sent_at)
+        if self.stream is not None:
+            self.body = None
 
     def _take_room(self) -> bool:
         more = self.body_bytes - self._held_bytes
@@ -90,3 +101,5 @@ class Side:
         self._held_bytes = 0
         self.body = None
         self.missing = missing
+        if self.stream is not None:
+            self.stream.let_go(missing)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from router.core.levels import Levels, levels_of, thresholds_of
-from router.core.ports import SlowComparator
+from router.core.ports import SlowComparator, StreamReader
 from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
     CANDIDATE,
@@ -80,7 +80,7 @@ class LiveRoute:
     """One Route of this worker. `copies` are those in flight, oldest first, `copy_bytes` the bodies they hold.
 
     `withheld` are the request fields, in lower case, that copies do not carry. `loop_bytes` is the longest answer
-    that the event loop itself compares.
+    that the event loop itself compares. `stream_reader` is the adapter, if it reads answers while they pass.
 
     `breaker` watches the candidate while it serves; `trip` holds from its trip until the fleet's state knows of it.
     """
@@ -98,6 +98,7 @@ class LiveRoute:
         "pairs",
         "rescues",
         "route",
+        "stream_reader",
         "trip",
         "variants",
         "withheld",
@@ -109,6 +110,7 @@ class LiveRoute:
         self.route = route
         self.adapter = adapter
         self.comparator = comparator
+        self.stream_reader = adapter if isinstance(adapter, StreamReader) else None
         quick_bytes = comparator.loop_bytes if isinstance(comparator, SlowComparator) else SMALL_BYTES
         self.loop_bytes = min(quick_bytes, SMALL_BYTES)
         self.mirror_safe = route.mirror_safe

@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 import orjson
 
-from router.core.observations import Comparison, Outcome, Pair, PairSide, Payload
+from router.core.observations import Comparison, Generation, Outcome, Pair, PairSide, Payload
 from router.core.timestamps import rfc3339
 from router.core.traffic import KEY_CELLS, NO_KEY, Role
 from router.store import fields as f
@@ -27,11 +27,16 @@ _KEY_CELL = _COLUMNS
 """Newer: an older gateway's rows end before it."""
 
 _PAYLOAD = _KEY_CELL + 1
-"""Newer still, and only there when the operator asked for payloads: three JSON texts or nulls."""
+"""Newer still, and null unless the operator asked for payloads: three JSON texts or nulls."""
+
+_GENERATIONS = _PAYLOAD + 1
+"""The newest: of stable and of candidate how the answer was written, or null. A row ends before nulls only."""
 
 
 SideColumns: TypeAlias = tuple[Outcome, int, float, int, str, str | None, float | None]
 """One side of a row: the fields of a PairSide in their order."""
+
+_NONE_WROTE = (None, None)
 
 Row: TypeAlias = tuple[object, ...]
 """One pair of a batch. The gateway makes it with no Pair before it: building one, and taking it apart, cost 4 us."""
@@ -49,13 +54,17 @@ def row_of(  # noqa: PLR0913, PLR0917 - the fields of a Pair
     slices: Sequence[tuple[str, str]],
     key_cell: int | None,
     payload: Payload | None,
+    generations: tuple[Generation | None, Generation | None] = _NONE_WROTE,
 ) -> Row:
     """Return the row of a pair with these fields."""
     row = (
         pair_id, request_id, exposure, assigned_at_s, served, *stable, *candidate,
         comparison.comparator, comparison.same, comparison.distance, comparison.reason, slices, key_cell,
     )  # fmt: skip
-    return row if payload is None else (*row, (payload.request, payload.stable, payload.candidate))
+    kept = None if payload is None else (payload.request, payload.stable, payload.candidate)
+    if generations != _NONE_WROTE:
+        return (*row, kept, [one and tuple(one) for one in generations])
+    return row if kept is None else (*row, kept)
 
 
 def encode_rows(rows: Sequence[Row]) -> bytes:
@@ -95,6 +104,7 @@ def _row(pair: Pair) -> Row:
     return row_of(
         pair.pair_id, pair.request_id, pair.exposure, pair.assigned_at_s, pair.served,
         _columns(pair.stable), _columns(pair.candidate), pair.comparison, pair.slices, pair.key_cell, pair.payload,
+        (pair.stable.generation, pair.candidate.generation),
     )  # fmt: skip
 
 
@@ -168,6 +178,7 @@ def _pair_to_json(pair: Pair) -> dict[str, object]:
 
 
 def _side_to_json(side: PairSide) -> dict[str, object]:
+    generation = {} if side.generation is None else {"generation": side.generation._asdict()}
     return {
         "outcome": str(side.outcome),
         "status": side.status,
@@ -175,10 +186,12 @@ def _side_to_json(side: PairSide) -> dict[str, object]:
         "bytes": side.body_bytes,
         "digest": side.digest,
         "prediction": {"label": side.label, "score": side.score},
+        **generation,
     }
 
 
 def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
+    wrote = [_optional(_generation, one, "generation") for one in _generations(row)]
     return Pair(
         pair_id=f.text(row[0], "pair_id"),
         request_id=f.text(row[1], "request_id"),
@@ -187,8 +200,8 @@ def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
         exposure=f.whole(row[2], "exposure"),
         assigned_at_s=f.number(row[3], "assigned_at_s"),
         served=str(f.choice(Role, row[4], "served")),
-        stable=_side(row[_STABLE:_CANDIDATE]),
-        candidate=_side(row[_CANDIDATE:_COMPARISON]),
+        stable=_side(row[_STABLE:_CANDIDATE], wrote[0]),
+        candidate=_side(row[_CANDIDATE:_COMPARISON], wrote[1]),
         comparison=_comparison(row[_COMPARISON:_SLICES]),
         slices=tuple(_slice(item) for item in f.items(row[_SLICES], "slices")),
         key_cell=_optional(_cell, row[_KEY_CELL], "key_cell") if len(row) > _KEY_CELL else None,
@@ -196,7 +209,19 @@ def _pair(route: str, rollout: str, row: Sequence[object]) -> Pair:
     )
 
 
-def _side(row: Sequence[object]) -> PairSide:
+def _generations(row: Sequence[object]) -> Sequence[object]:
+    found = row[_GENERATIONS] if len(row) > _GENERATIONS else None
+    return _NONE_WROTE if found is None else f.row(found, "generations", 2)
+
+
+def _generation(value: object, where: str) -> Generation:
+    first_token_ms, tokens, finish = f.row(value, where, 3)[:3]
+    return Generation(
+        _optional(f.number, first_token_ms, where), _optional(f.whole, tokens, where), _optional(f.text, finish, where)
+    )
+
+
+def _side(row: Sequence[object], generation: Generation | None) -> PairSide:
     return PairSide(
         outcome=f.choice(Outcome, row[0], "outcome"),
         status=f.whole(row[1], "status", 0, 999),
@@ -205,6 +230,7 @@ def _side(row: Sequence[object]) -> PairSide:
         digest=f.text(row[4], "digest"),
         label=_optional(f.text, row[5], "label"),
         score=_optional(f.number, row[6], "score"),
+        generation=generation,
     )
 
 

@@ -160,9 +160,9 @@ def test_the_last_event_of_a_response_is_the_whole_of_it() -> None:
         (events(b"{nonsense"), "not JSON"),
         (events(b"[DONE]"), "at least one choice"),
         (events(chunk({"content": ["a"]})), "expected a text"),
-        (b"data: " + b"x" * (EVENT_BYTES + 1), "longer than 1 MiB"),
+        (b"data: " + b"x" * (EVENT_BYTES + 1), "longer than 64 KiB"),
         (b"data\n" * 20_000, "too many lines"),
-        (events(*[chunk({"content": "x" * 2**18})] * (TEXT_CHARS // 2**18 + 1)), "the text is longer"),
+        (events(*[chunk({"content": "x" * 2**15})] * (TEXT_CHARS // 2**15 + 1)), "the text is longer"),
         (events({"choices": [{"index": 10**9, "delta": {}}]}), "an index from 0 to 127"),
     ],
 )  # fmt: skip

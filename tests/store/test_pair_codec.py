@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.observations import Comparison, Outcome, Pair, PairSide, Payload
+from router.core.observations import Comparison, Generation, Outcome, Pair, PairSide, Payload
 from router.core.traffic import KEY_CELLS, NO_KEY
 from router.store.codec import UnreadableRecordError, decode_pairs, encode_pairs, pair_to_json
 from router.testing.samples import sample_pair
@@ -23,6 +23,7 @@ sides = st.builds(
     st.text(),
     st.none() | st.text(),
     st.none() | finite,
+    st.none() | st.builds(Generation, st.none() | finite, st.none() | counts, st.none() | st.text()),
 )
 comparisons = st.builds(Comparison, st.text(), st.none() | st.booleans(), st.none() | finite, st.text())
 slices = st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple)
@@ -80,7 +81,11 @@ def test_a_pair_takes_few_bytes() -> None:
 def test_columns_of_a_newer_version_are_ignored() -> None:
     """CF7: newer columns go behind, older replicas read what they know."""
     document = json.loads(encode_pairs([sample_pair("digits")]))
-    document["pairs"][0] += [None, {"added": "later"}]  # behind the payload that this pair does not have
+    document["pairs"][0] += [
+        None,
+        None,
+        {"added": "later"},
+    ]  # behind payload and generations, which this pair does not have
     document["added"] = "later"
     assert decode_pairs(json.dumps(document).encode()) == [sample_pair("digits")]
 
