@@ -3,9 +3,11 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from sklearn.datasets import load_digits
 
+from tests.e2e.harness import clean_environment
 from tests.servers.journey import Question
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -14,9 +16,9 @@ BATCH = 2
 QUESTIONS = 30
 
 
-def save_models(python: Path, folder: Path) -> None:
-    """Have both versions fitted and saved by the Python of a server's venv."""
-    subprocess.run([python, PROGRAMS / "digits.py", folder], check=True)
+def save_models(python: Path, form: Literal["joblib", "mlflow"], folder: Path) -> None:
+    """Have both versions fitted and saved in `v1` and `v2` of a folder, by the Python of a server's venv."""
+    subprocess.run([python, PROGRAMS / "digits.py", form, folder], check=True, env=clean_environment())
 
 
 def questions(

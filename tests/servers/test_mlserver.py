@@ -34,7 +34,7 @@ def ask(number: int, question: Question) -> bytes:
 async def test_mlserver_as_shadow_and_canary(turnouts: Turnouts, tmp_path: Path) -> None:
     """One server has both versions; each variant's `version` is written into the path."""
     venv = venv_of("mlserver")
-    save_models(venv / "bin/python", tmp_path)
+    save_models(venv / "bin/python", "joblib", tmp_path)
     http, grpc, metrics = free_ports(3)
     listeners = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
     (tmp_path / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **listeners}))
