@@ -121,7 +121,7 @@ class Reading:
         found = [read for event in self._events.feed(data) if (read := self._read(event)) is not _NOTHING]
         if self._events.broken and not self._why:
             self._why = "answer: an event is longer than 64 KiB or has too many lines"
-        return found if not self._why else ()
+        return found
 
     def end(self) -> Prediction:
         """Return what the whole stream says. Raises UnreadableError."""
