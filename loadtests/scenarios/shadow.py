@@ -1,4 +1,4 @@
-"""Every protocol at once, each request copied to the candidate, over two days of 24 short hours."""
+"""Every protocol at once, each request copied to the candidate, over two short days."""
 
 from loadtests.under_load.protocols import CHAT, PROTOCOLS
 from loadtests.under_load.scenario import Limits, Scenario, Settings

@@ -8,9 +8,11 @@ import os
 import random
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from locust import FastHttpUser, LoadTestShape, between, events, task
+from locust import FastHttpUser, LoadTestShape, User, between, events, task
 from locust.env import Environment
 
 from loadtests.under_load import limits, report
@@ -19,7 +21,7 @@ from loadtests.under_load.protocols import CHAT, CHAT_PATH, DIGITS, PROTOCOLS, c
 from loadtests.under_load.running import Run
 from loadtests.under_load.scenario import load
 from loadtests.under_load.shapes import SHAPES, users_at
-from loadtests.under_load.timeline import DIRECT, STREAM, TURNOUT, Answer
+from loadtests.under_load.timeline import DIRECT, FIRST, STREAM, TURNOUT, Answer
 
 OPTIONS = Options(**json.loads(os.environ[VARIABLE]))
 SCENARIO = load(OPTIONS.scenario)
@@ -31,16 +33,16 @@ PEOPLE = 20_000
 STAY = 3
 """Requests of one person in a row, on the average."""
 THINK_S = (0.1, 0.4)
+TIMEOUT_S = 30.0
 SIDE, RESCUED = "x-turnout-variant", "x-turnout-rescued"
 NUMBERS = iter(range(10**9))
 
 
-class Person(FastHttpUser):
+class Person(User):
     """Somebody who asks, thinks, and asks again; after some requests somebody else. Sticky by `x-user-id`."""
 
     abstract = True
     wait_time = between(*THINK_S)
-    network_timeout = connection_timeout = 30.0
 
     def on_start(self) -> None:
         """Become the first person."""
@@ -67,10 +69,11 @@ class Person(FastHttpUser):
             self.was_candidate = side == "candidate"
 
 
-class DigitPerson(Person):
+class DigitPerson(Person, FastHttpUser):
     """Shows images of digits to Turnout, by one of the scenario's protocols each time."""
 
     host = RUN.gateway_url
+    network_timeout = connection_timeout = TIMEOUT_S
     weight = 8
     protocols: ClassVar[list[str]] = [name for name in SCENARIO.protocols if name != CHAT]
 
@@ -111,26 +114,36 @@ class DirectPerson(DigitPerson):
 class Reader(Person):
     """Asks for text, and reads it word by word as it comes."""
 
-    host = RUN.gateway_url
     weight = 1 if CHAT in SCENARIO.protocols else 0
+
+    def on_start(self) -> None:
+        """Connect: by the standard library, whose `read1` gives each event when it comes."""
+        super().on_start()
+        where = urlsplit(RUN.gateway_url)
+        self.line = HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
 
     @task
     def read(self) -> None:
         """Ask for one text; a stream that ends before `[DONE]` is an error."""
         self.somebody()
-        began_s, first_s, text = time.perf_counter(), 0.0, b""
-        with self.client.post(
-            CHAT_PATH, data=chat_body(self.choice.choice(RUN.prompts)), headers=self.headers, stream=True,
-            name=f"{STREAM} {CHAT_PATH}", catch_response=True,
-        ) as answer:  # fmt: skip
-            while answer.status_code == 200 and (piece := answer.raw.read(512)):
-                first_s = first_s or time.perf_counter()
-                text += piece
-            whole = text.rstrip().endswith(b"data: [DONE]")
-            failed = "" if whole else f"{answer.status_code}, {len(text)} bytes of a stream that was cut"
-            if failed:
-                answer.failure(failed)
-            self.note(STREAM, began_s, failed)
+        began_s, text, failed = time.perf_counter(), b"", ""
+        try:
+            self.line.request("POST", CHAT_PATH, chat_body(self.choice.choice(RUN.prompts)), self.headers)
+            answer = self.line.getresponse()
+            text = answer.read1()
+            self.note(FIRST, began_s, "" if answer.status == 200 else f"{answer.status}: {text[:120]!r}")
+            text += answer.read()
+        except (OSError, HTTPException) as error:
+            failed = f"{error!r} after {len(text)} bytes of a stream"
+            self.line.close()
+        else:
+            if not text.endswith(b"data: [DONE]\n\n"):
+                failed = f"a stream that ended after {len(text)} bytes, without [DONE]"
+        self.note(STREAM, began_s, failed)
+        self.environment.events.request.fire(
+            request_type="POST", name=f"{STREAM} {CHAT_PATH}", response_length=len(text), context={},
+            response_time=1000 * (time.perf_counter() - began_s), exception=OSError(failed) if failed else None,
+        )  # fmt: skip
 
 
 def failure_of(answer: Any, label_of: Callable[[Any], int]) -> str:  # noqa: ANN401 - locust's
@@ -157,6 +170,12 @@ class Shape(LoadTestShape):
 def begin(environment: Environment, **_: object) -> None:  # noqa: ARG001 - locust's
     """Start what goes on beside the users."""
     RUN.begin()
+
+
+@events.user_error.add_listener
+def note_broken(exception: BaseException, **_: object) -> None:
+    """A user that breaks has got no answer; locust itself would only print it."""
+    RUN.seen.answers.append(Answer(RUN.second(), TURNOUT, 0.0, f"locust's user broke: {exception!r}"))
 
 
 @events.quitting.add_listener

@@ -41,7 +41,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             _tensor, lambda answer: int(answer["outputs"][0]["data"][0]),
         ),
         "kserve_v1": Protocol(
-            "kserve_v1", "/v1/models/digits", "/v1/models/digits:predict",
+            "kserve_v1", "/v1/models", "/v1/models/digits:predict",
             lambda pixels: {"instances": [list(pixels)]}, lambda answer: int(answer["predictions"][0]),
         ),
         "torchserve": Protocol(

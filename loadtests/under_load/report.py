@@ -14,6 +14,7 @@ from loadtests.under_load.options import Options
 from loadtests.under_load.scenario import Scenario
 from loadtests.under_load.timeline import (
     DIRECT,
+    FIRST,
     OPEN,
     OPEN_DIRECT,
     STREAM,
@@ -27,7 +28,14 @@ from loadtests.under_load.timeline import (
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1_000, 190, 60, 10, 24, 20
 BUCKETS = 120
 """Points on the axis. Chosen: eight pixels each."""
-COLOURS = {TURNOUT: "#0b62a4", DIRECT: "#8a8a8a", OPEN: "#c03028", OPEN_DIRECT: "#d9a441", STREAM: "#3a8f3a"}
+COLOURS = {
+    TURNOUT: "#0b62a4",
+    DIRECT: "#8a8a8a",
+    OPEN: "#c03028",
+    OPEN_DIRECT: "#d9a441",
+    STREAM: "#3a8f3a",
+    FIRST: "#7b5aa6",
+}
 SLOWEST = 20
 FLOOR_MS, CEILING_MS = 0.3, 10_000.0
 

@@ -12,6 +12,9 @@ from typing import Any, Literal
 from loadtests.under_load.protocols import DIGITS, route_of
 from loadtests.under_load.shapes import Shape
 
+DRAIN_DELAY = "2s"
+"""How long a gateway serves on, unready, before it refuses connections: four checks of HAProxy's."""
+
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 
 Settings = Mapping[str, Any]
@@ -56,8 +59,8 @@ class Scenario:
     """One load test. `route` gives, for a run of so many seconds, what each Route is configured with.
 
     `protection` are the settings without which the limits must be missed, `plant` is a plant of
-    `loadtests.planted_turnout` where no setting could do that. `gateways`: that many behind HAProxy, 0 for one
-    `turnout serve`.
+    `loadtests.planted_turnout` where no setting could do that. `gateways`: that many behind HAProxy, each of which
+    leaves in order within DRAIN_DELAY (without protection: at once); 0 for one `turnout serve`.
     """
 
     says: str
@@ -85,12 +88,8 @@ def load(name: str) -> Scenario:
 def routes(scenario: Scenario, seconds: float, urls: Mapping[str, str], *, protected: bool) -> Settings:
     """Return the `routes` of turnout.yaml, one for each protocol; `urls` by variant."""
     variants = {name: {"url": url} for name, url in urls.items()}
-    asked: Settings = {
-        "affinity": ["header:x-user-id"],
-        "variants": variants,
-        "stable": "v1",
-        **scenario.route(seconds),
-    }
+    common = {"affinity": ["header:x-user-id"], "variants": variants, "stable": "v1", "mirror_safe": True}
+    asked: Settings = {**common, **scenario.route(seconds)}
     if not protected:
         asked = merged(asked, scenario.without_protection)
     return {name: {**route_of(name), **asked} for name in scenario.protocols}

@@ -8,6 +8,7 @@ installed; locust, whose environment has no Turnout, talks to it.
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -21,8 +22,8 @@ from typing import Any
 from sklearn.datasets import load_digits
 
 from loadtests.planted_turnout import planted
-from loadtests.processes import end_by_sigterm, running
-from loadtests.under_load.scenario import load, routes
+from loadtests.processes import end_by_sigterm, free_ports, running
+from loadtests.under_load.scenario import DRAIN_DELAY, load, routes
 from router.demo.models import halves
 from router.demo.turnout_process import urls_of
 from router.store.embedded import EmbeddedValkey
@@ -32,6 +33,23 @@ READY_S = 60.0
 INPUTS = 200
 """How many images and prompts clients send: of the half that the models have not seen."""
 CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+STOP_S = 30.0
+HAPROXY = """
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 60s
+  timeout server 60s
+  retries 0
+frontend clients
+  bind 127.0.0.1:{port}
+  default_backend gateways
+backend gateways
+  balance roundrobin
+  option httpchk GET /readyz
+{servers}
+"""
+"""It asks for readiness and tries nothing again: whatever a leaving gateway loses, a client sees."""
 SIGNALS = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "spoil": signal.SIGUSR1}
 
 
@@ -58,16 +76,20 @@ class Stand:
         stack.enter_context(self._store)
         self._config = {
             "log": {"level": "warning"},
-            "store": {"url": self._store.url},
             "routes": routes(self._scenario, order.seconds, urls, protected=order.protected),
         }
         self.direct_url = urls["v1"]
-        self.gateway_url, self.admin_url = self._serve()
+        self._gateways: dict[str, Popen[bytes]] = {}
+        self._drain_delay = DRAIN_DELAY if order.protected else "0s"
+        self.gateway_url, self.admin_url = self._fleet() if self._scenario.gateways else self._serve()
 
     def do(self, part: str, does: str) -> None:
         """Break a part, or put it back; returns when that is done."""
         if part == "candidate":
             self._models["v2"].send_signal(SIGNALS[does])
+        elif part == "gateways":
+            for name in self._gateways:
+                self._restart(name)
         elif does == "restart":
             self._store.restart()
         else:
@@ -75,15 +97,48 @@ class Stand:
             os.kill(self._store.pid, SIGNALS[does])
 
     def _serve(self) -> tuple[str, str]:
-        listeners = {name: {"port": 0} for name in ("admin", "ops")}
-        self._start("turnout", self._turnout("serve", {"gateway": {"port": 0, "workers": 2}, **listeners}))
+        listeners = {"gateway": {"port": 0, "workers": 2}, "admin": {"port": 0}, "ops": {"port": 0}}
+        self._start("turnout", self._turnout("turnout", "serve", listeners))
         urls = urls_of(self._said("turnout", "ready"))
         return urls["gateway"], urls["admin"]
 
-    def _turnout(self, command: str, listeners: Mapping[str, Any]) -> list[str]:
-        file = self._folder / f"{command}.yaml"
-        file.write_text(json.dumps({**self._config, **listeners}))
-        return [*(self._program or (sys.executable, "-m", "router")), command, "--config", str(file)]
+    def _fleet(self) -> tuple[str, str]:
+        """Start control, and gateways of one worker each behind HAProxy; return the URLs of HAProxy and of the API."""
+        self._start("control", self._turnout("control", "control", {"admin": {"port": 0}}))
+        servers = []
+        for number in range(self._scenario.gateways):
+            name, (port, ops) = f"gateway-{number}", free_ports(2)
+            drained = {"port": port, "drain_delay": self._drain_delay}
+            command = self._turnout(name, "gateway", {"gateway": drained, "ops": {"port": ops}})
+            self._gateways[name] = self._start(name, command)
+            servers.append(f"  server {name} 127.0.0.1:{port} check port {ops} inter 500ms fall 1 rise 1")
+        for name in ("control", *self._gateways):
+            self._said(name, "ready")
+        (port,) = free_ports(1)
+        file = self._folder / "haproxy.cfg"
+        file.write_text(HAPROXY.format(port=port, servers="\n".join(servers)))
+        self._start("haproxy", ["haproxy", "-db", "-f", str(file)])
+        _wait_until_listening(port)
+        return f"http://127.0.0.1:{port}", urls_of(self._said("control", "ready"))["admin"]
+
+    def _restart(self, name: str) -> None:
+        """End a gateway in order and start it again on its ports; returns when it is ready."""
+        gateway = self._gateways[name]
+        gateway.terminate()
+        if status := gateway.wait(STOP_S):
+            raise RuntimeError(f"{name} ended with {status}")
+        self._gateways[name] = self._start(name, self._command_of(name, "gateway"))
+        self._said(name, "ready")
+
+    def _turnout(self, name: str, command: str, listeners: Mapping[str, Any]) -> list[str]:
+        file = self._folder / f"{name}.yaml"
+        store = {"url": self._store.url, "directory": str(self._folder / name / "states")}
+        file.write_text(json.dumps({**self._config, "store": store, **listeners}))
+        return self._command_of(name, command)
+
+    def _command_of(self, name: str, command: str) -> list[str]:
+        program = self._program or (sys.executable, "-m", "router")
+        return [*program, command, "--config", str(self._folder / f"{name}.yaml")]
 
     def _model(self, name: str) -> list[str]:
         return [sys.executable, "-m", "loadtests.under_load.model_server", "--model", name]
@@ -104,6 +159,16 @@ class Stand:
                 return said
             time.sleep(0.02)
         raise RuntimeError(f"{name} was not ready within {READY_S:.0f} s: {(self._folder / name / 'err').read_text()}")
+
+
+def _wait_until_listening(port: int) -> None:
+    deadline_s = time.monotonic() + READY_S
+    while time.monotonic() < deadline_s:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"nobody listened on port {port} within {READY_S:.0f} s")
 
 
 def _resume(process: Popen[bytes]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from loadtests.compare.open_loop import percentile
 
-TURNOUT, DIRECT, STREAM, OPEN, OPEN_DIRECT = "turnout", "direct", "stream", "open loop", "open loop, direct"
-"""Who asks: locust's users through Turnout and past it, the readers of streams, and the two open loops."""
+TURNOUT, DIRECT, OPEN, OPEN_DIRECT = "turnout", "direct", "open loop", "open loop, direct"
+STREAM, FIRST = "whole stream", "first token"
+"""What is measured: locust's users through Turnout and past it, the two open loops, and the readers of streams."""
 
 WARM_UP_S = 3.0
 """Latencies count from this second on: before, users and connections come, and a new Turnout's first rollout starts."""
