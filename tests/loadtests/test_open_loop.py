@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from loadtests.compare.open_loop import Latencies, Order, measure, percentile
+from loadtests.compare.open_loop import Latencies, OpenLoop, Order, measure, percentile
 from loadtests.fixed_answer import ANSWER
 from tests.e2e.wire import Line, request
 from tests.loadtests.serving import Ending, serving
@@ -73,3 +73,20 @@ def test_requests_without_an_answer_are_errors_with_the_time_they_waited() -> No
 def test_a_percentile_of_nothing_is_zero() -> None:
     """A client that was never late has no lateness."""
     assert percentile([], 0.99) == 0.0
+
+
+async def test_bodies_take_turns_and_each_request_is_told() -> None:
+    """With the second at which it was meant to start, on one axis from 0."""
+    bodies: list[str] = []
+    told: list[tuple[float, float, bool]] = []
+
+    class Remembering(Ending):
+        def on_body(self, data: bytes) -> None:
+            bodies.append(data.decode())
+
+    with serving(Remembering) as port:
+        order = Order(port, 40.0, 0.1, connections=1, path="/elsewhere", bodies=["one", "two"])
+        await OpenLoop(order, lambda *one: told.append(one)).run()
+    assert bodies == ["one", "two", "one", "two"]
+    assert [meant_s for meant_s, _, _ in told] == pytest.approx([0.0, 0.025, 0.05, 0.075])
+    assert all(latency_s > 0 and not failed for _, latency_s, failed in told)
