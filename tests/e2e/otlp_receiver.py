@@ -95,7 +95,8 @@ class OtlpReceiver:
             for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 resource = dict(map(_attribute, of_resource.resource.attributes))
                 self.spans += [_seen(span, resource) for one in of_resource.scope_spans for span in one.spans]
-        return ExportTraceServiceResponse().SerializeToString()
+        answer: bytes = ExportTraceServiceResponse().SerializeToString()
+        return answer
 
 
 def _seen(span: WireSpan, resource: dict[str, object]) -> SeenSpan:

@@ -27,7 +27,7 @@ IDLE_MIB, BUSY_MIB = 60.0, 100.0
 CONNECTIONS = 1_000
 MANY_CONNECTIONS = 5_000
 WORKER = (sys.executable, "-P", "-m", "router.app", "gateway")
-HEAVY = {"numpy", "scipy", "fastapi", "pydantic", "httpx"}
+HEAVY = {"numpy", "scipy", "fastapi", "pydantic", "httpx", "opentelemetry"}
 
 
 async def first_answer_s(serve: Turnout) -> float:

@@ -113,18 +113,18 @@ async def test_each_request_is_one_span_with_one_below_for_each_call(turnouts: T
         (top,) = [span for span in stage.receiver.spans if span.kind == "server"]
         found[route] = (top, [span for span in stage.receiver.spans if span.kind == "client"])
         told[route] = {call_in(seen) for server in (stage.v1, stage.v2, stage.bad) for seen in server.seen}
-    for route, (top, calls) in found.items():
+    for route, (top, below) in found.items():
         assert (top.trace_id, top.parent_id, top.state) == (TRACE, CLIENT, "vendor=1")
         assert (top.name, top.status) == (f"POST /{route}", "unset")
-        assert {call.parent_id for call in calls} == {top.span_id}
-        assert {call.span_id for call in calls} == told[route]
-        assert {call.trace_id for call in calls} == {TRACE}
+        assert {call.parent_id for call in below} == {top.span_id}
+        assert {call.span_id for call in below} == told[route]
+        assert {call.trace_id for call in below} == {TRACE}
         assert top["http.request.method"] == "POST"
         assert top["http.response.status_code"] == 200
         assert top["url.path"] == f"/{route}/v2/models/digits/infer"
         assert top["turnout.route"] == route
         assert top.resource["service.name"] == "turnout"
-        live = [call for call in calls if "turnout.mirror" not in call.attributes]
+        live = [call for call in below if "turnout.mirror" not in call.attributes]
         assert before_ns < top.begun_ns <= min(call.begun_ns for call in live)
         assert max(call.ended_ns for call in live) <= top.ended_ns < time.time_ns()
     assert "turnout.rollout" not in found["plain"][0].attributes

