@@ -15,10 +15,10 @@ import httptools
 
 from router.gateway import heads
 from router.gateway.deadlines import NEVER
-from router.gateway.exchange import Exchange
 from router.gateway.known_heads import END
 
 if TYPE_CHECKING:
+    from router.gateway.exchange import Exchange
     from router.gateway.worker import Worker
 
 LINGER_S = 2.0
@@ -132,7 +132,8 @@ class ClientConnection(asyncio.Protocol):
         if self._waiting or self.blocked or self._worker.now() > self._worker.waking.awake_until:
             return False
         self._read_deadline = NEVER
-        self._current = exchange = Exchange(self, self._worker, head)
+        worker = self._worker
+        self._current = exchange = worker.exchange(self, worker, head)
         exchange.begin_whole(data[end:])
         self._arm()
         return True
@@ -237,7 +238,7 @@ class ClientConnection(asyncio.Protocol):
         self._upgrade = parser.should_upgrade()
         now = self._worker.now()
         self._read_deadline = now + self._limits.body_deadline_s
-        exchange = Exchange(self, self._worker, head)
+        exchange = self._worker.exchange(self, self._worker, head)
         self._receiving = exchange
         self._latest = head
         if head.body_length == heads.CHUNKED and heads.hides_chunks(self._headers):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from router.core.errors import UnreadableError
 from router.core.inference import RawRequest
 from router.core.observations import (
-    ANSWERS,
     COMPARED_FAILURES,
     LATE,
     LOST,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from router.gateway.firsts import FirstPair, FirstRequest
     from router.gateway.table import LiveVariant, Standing
     from router.gateway.tally import Arrivals, PairCells, RoleTally
-    from router.gateway.traces import Trace
     from router.gateway.upstream import UpstreamConnection
     from router.gateway.worker import Worker
 
@@ -74,7 +72,7 @@ class Exchange:
         "_late", "_out", "_out_bytes", "_pair_cells", "_placed", "_rechunk", "_request_bytes", "_rescuable",
         "_rescue", "_retarget", "_seen_bytes", "_sent_at", "_status", "_tally", "_target", "abandoned",
         "assigned_at_s", "begun", "head", "internal_id", "key_cell", "live_side", "method",
-        "request_body", "request_complete", "request_id", "role", "standing", "trace", "variant", "worker",
+        "request_body", "request_complete", "request_id", "role", "standing", "variant", "worker",
     )  # fmt: skip
 
     standing: "Standing"
@@ -126,7 +124,6 @@ class Exchange:
         self._first_pair: FirstPair | None = None
         self.key_cell = NO_KEY
         self.request_body: bytes | None = None  # for the pair's payload, if it is not too long for one
-        self.trace: Trace | None = None
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -137,8 +134,6 @@ class Exchange:
         if head.last_hop:
             self._answer_options()
             return
-        if worker.tracer is not None:
-            self.trace = worker.tracer.begin(head)
         standing = worker.table.find(head)
         if standing is None:
             self.refuse(404, "no route matches this path and host; `turnout list` shows the routes")
@@ -278,7 +273,7 @@ class Exchange:
     def on_connected(self, connection: "UpstreamConnection") -> None:
         self._connection = connection
         self._sent_at = self.worker.now()
-        self._out.insert(0, self._request_head(connection))
+        self._out.insert(0, self._request_head(connection, self.head.lines))
         if not self._acquiring:
             self.flush()
 
@@ -311,10 +306,9 @@ class Exchange:
         else:
             self._client.resume_for_upstream()
 
-    def _request_head(self, connection: "UpstreamConnection") -> bytes:
+    def _request_head(self, connection: "UpstreamConnection", lines: bytes) -> bytes:
         head = self.head
         framed = self._body_length or head.method in _BODY_METHODS
-        lines = head.lines if self.trace is None else self.trace.lines(head, connection.backend, self._target)
         return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
             head.method, self._target, self.variant.host_line(connection, head.host), lines,
             self._client.forwarded_lines(head), self.request_id, _VIA,
@@ -402,8 +396,6 @@ class Exchange:
         self._ended = True
         self.begun = True
         self._answer_ourselves(status, detail)
-        if self.trace is not None:
-            self.trace.request_ended(self, None, status)
         self._client.exchange_done(keep_alive=self._keep_alive)
 
     def _answer_options(self) -> None:
@@ -485,7 +477,6 @@ class Exchange:
         self._end(outcome)
 
     def _answer_ourselves(self, status: int, detail: str) -> None:
-        self._status = status
         self._close_unless_short()
         extra = b"x-request-id: %b\r\n" % self.request_id
         if status == 503:
@@ -506,8 +497,6 @@ class Exchange:
     def _end(self, outcome: Outcome) -> None:
         """Say what happened and make room for the next request."""
         self._ended = True
-        if self.trace is not None:
-            self._end_trace(self.trace, outcome)
         if self._rescue is None:
             self._book(outcome)
         else:
@@ -516,13 +505,6 @@ class Exchange:
         if self._copy is None:
             self._release_body()
         self._client.exchange_done(keep_alive=self._keep_alive)
-
-    def _end_trace(self, trace: "Trace", outcome: Outcome) -> None:
-        rescue = self._rescue
-        answered = outcome in ANSWERS or self._answer_started
-        trace.call_ended(self, outcome, self._status if answered else 0, rescue=rescue is not None)
-        seen = 0 if outcome is Outcome.CANCELLED and not self._answer_started else self._status
-        trace.request_ended(self, outcome, seen, rescue.failed if rescue else None)
 
     def _book(self, outcome: Outcome) -> None:
         """Count what became of the request at the variant it was assigned to, and close the live half of the pair.
@@ -588,8 +570,6 @@ class Exchange:
     def _begin_rescue(self, failed: Outcome) -> None:
         """Book the candidate's failure, and send stable its own form of as much of the request as has come in."""
         self._let_go(failed)
-        if self.trace is not None:
-            self.trace.call_ended(self, failed, self._status if failed is Outcome.HTTP_ERROR else 0, rescue=False)
         self._rescuable = False
         self._rescue = Rescue(self, self.variant.variant.name, failed)
         self._book(failed)
@@ -724,13 +704,10 @@ class Exchange:
                 return
         copy.start(target, body)
 
-    def copy_head(self, copy: Copy, connection: "UpstreamConnection") -> bytes:
-        """Return the head of the copy: the request's fields without what is withheld, marked with the rollout."""
-        head, withheld = self.head, self.standing.live.withheld
-        if self.trace is None:
-            fields = heads.lines_without(head, withheld)
-        else:
-            fields = self.trace.copy_lines(head, withheld, connection.backend, copy.target)
+    def copy_head(self, copy: Copy, connection: "UpstreamConnection", lines: bytes | None = None) -> bytes:
+        """Return the head of the copy, marked with the rollout: with `lines`, else what is not withheld of its own."""
+        head = self.head
+        fields = heads.lines_without(head, self.standing.live.withheld) if lines is None else lines
         return b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-turnout-mirror: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             head.method, copy.target, copy.variant.host_line(connection, head.host), fields,
             self._client.forwarded_lines(head), self.request_id, self.standing.rollout_id.encode(), _VIA,
@@ -769,7 +746,5 @@ class Exchange:
             if live_side.done:
                 if self.standing.breaker is not None and self.role is CANDIDATE:  # a rescue is witness enough
                     self.standing.breaker.pair_ended(live_side.outcome, copy.side.outcome, self.key_cell)
-                if self.trace is not None:
-                    self.trace.copy_ended(self, copy)
                 self._copy = None  # breaks the one reference cycle, so that no garbage waits for the collector
                 self.worker.recorder.put(self, live_side, copy.side)

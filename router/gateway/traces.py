@@ -1,7 +1,7 @@
 """Traces of requests: one span for the request, one for each call to an upstream, made when each of them has ended.
 
 The live path only writes `traceparent` and keeps a few numbers; all else is read from the finished exchange or half of
-a pair. A worker that does not trace has no Tracer, and its exchanges no Trace.
+a pair. A worker that does not trace has no Tracer and makes plain exchanges: they have nothing of this to ask.
 """
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from router.core.observations import ANSWERS, Outcome
 from router.gateway import heads
 from router.gateway.channel import Spans
+from router.gateway.exchange import Exchange
 from router.telemetry.tracing import (
     SPAN_ID_BITS,
     TRACE_ID_BITS,
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
     from router.core.config import TracingConfig
     from router.core.traffic import Backend, Role
-    from router.gateway.exchange import Exchange
     from router.gateway.mirror import Copy
     from router.gateway.table import LiveVariant, Standing
+    from router.gateway.upstream import UpstreamConnection
 
 BATCH = 128
 """Spans that are handed over at a time. Measured: pickling them takes 0.2 ms of the loop."""
@@ -165,7 +166,7 @@ class Trace:
 
     # -- what is recorded -------------------------------------------------------------------------------------------
 
-    def call_ended(self, exchange: "Exchange", outcome: Outcome, status: int, *, rescue: bool) -> None:
+    def call_ended(self, exchange: Exchange, outcome: Outcome, status: int, *, rescue: bool) -> None:
         """Record the request's call to the variant that it is with now; `status` 0 where no answer came."""
         ended = Ended(outcome, status, self._free_s, self._tracer.now())
         call, self._call, self._free_s = self._call, None, ended.ended_s
@@ -176,7 +177,7 @@ class Trace:
             found["turnout.rescue"] = True
         self._record_call(exchange, call, ended, found)
 
-    def copy_ended(self, exchange: "Exchange", copy: "Copy") -> None:
+    def copy_ended(self, exchange: Exchange, copy: "Copy") -> None:
         """Record the copy, whose half of the pair has ended."""
         if not self._parent.sampled:
             return
@@ -187,7 +188,7 @@ class Trace:
         found["turnout.mirror"] = True
         self._record_call(exchange, call, ended, found)
 
-    def _record_call(self, exchange: "Exchange", call: Call | None, ended: Ended, found: dict[str, Attribute]) -> None:
+    def _record_call(self, exchange: Exchange, call: Call | None, ended: Ended, found: dict[str, Attribute]) -> None:
         """Record one call, if there was one: what was turned away or waited in line never reached for an upstream."""
         outcome, status, begun_s, ended_s = ended
         if call is None and outcome is not Outcome.CONNECT_FAILED:
@@ -211,7 +212,7 @@ class Trace:
         self._record(span_id, self._span_id, name, begun_s, ended_s, found, server=False, failed=failed)
 
     def request_ended(
-        self, exchange: "Exchange", outcome: Outcome | None, status: int, rescued_from: Outcome | None = None
+        self, exchange: Exchange, outcome: Outcome | None, status: int, rescued_from: Outcome | None = None
     ) -> None:
         """Record the request as its client saw it: `status` 0 where it got no answer.
 
@@ -270,6 +271,58 @@ class Trace:
 
     def _at_ns(self, at_s: float) -> int:
         return self._begun_ns + round((at_s - self._begun_s) * 1e9)
+
+
+class TracedExchange(Exchange):
+    """An exchange that says what its trace needs; what is not traced is made of the plain ones, which ask nothing."""
+
+    __slots__ = ("_trace",)
+
+    def begin(self) -> None:
+        tracer = self.worker.tracer
+        self._trace = tracer.begin(self.head) if tracer is not None else None
+        super().begin()
+
+    def _request_head(self, connection: "UpstreamConnection", lines: bytes) -> bytes:
+        if self._trace is not None:
+            lines = self._trace.lines(self.head, connection.backend, self._target)
+        return super()._request_head(connection, lines)
+
+    def copy_head(self, copy: "Copy", connection: "UpstreamConnection", lines: bytes | None = None) -> bytes:
+        if self._trace is not None:
+            withheld = self.standing.live.withheld
+            lines = self._trace.copy_lines(self.head, withheld, connection.backend, copy.target)
+        return super().copy_head(copy, connection, lines)
+
+    def refuse(self, status: int, detail: str) -> None:
+        if self.begun and self._trace is not None:
+            self._trace.request_ended(self, None, status)
+        super().refuse(status, detail)
+
+    def _answer_ourselves(self, status: int, detail: str) -> None:
+        self._status = status
+        super()._answer_ourselves(status, detail)
+
+    def _begin_rescue(self, failed: Outcome) -> None:
+        if self._trace is not None:
+            self._trace.call_ended(self, failed, self._status if failed is Outcome.HTTP_ERROR else 0, rescue=False)
+        super()._begin_rescue(failed)
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._trace is not None:
+            rescue, status = self._rescue, self._status
+            answered = outcome in ANSWERS or self._answer_started
+            self._trace.call_ended(self, outcome, status if answered else 0, rescue=rescue is not None)
+            unseen = outcome is Outcome.CANCELLED and not self._answer_started
+            self._trace.request_ended(self, outcome, 0 if unseen else status, rescue.failed if rescue else None)
+        super()._end(outcome)
+
+    def side_ended(self) -> None:
+        copy, live_side = self._copy, self.live_side
+        whole = copy is not None and live_side is not None and copy.side.done and live_side.done
+        if whole and copy is not None and self._trace is not None:
+            self._trace.copy_ended(self, copy)
+        super().side_ended()
 
 
 def _value(line: bytes) -> bytes:

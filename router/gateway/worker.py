@@ -23,7 +23,7 @@ from router.gateway.backends import Backends
 from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.descriptors import connections_within, descriptor_limit
-from router.gateway.exchange import ROLE_LINES
+from router.gateway.exchange import ROLE_LINES, Exchange
 from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.known_heads import KnownHeads
 from router.gateway.lag import LoopLag
@@ -34,7 +34,7 @@ from router.gateway.recorder import Recorder
 from router.gateway.rescue import Result
 from router.gateway.rota import Rota
 from router.gateway.table import LiveRoute, LiveTable
-from router.gateway.traces import Tracer
+from router.gateway.traces import TracedExchange, Tracer
 from router.gateway.trips import TripFiles, Trips
 from router.gateway.waking import Waking
 from router.telemetry import logs
@@ -107,11 +107,13 @@ class Worker:
         self._compare_command = compare_command
         self._lookup = lookup
         self.tracer: Tracer | None = None
+        self.exchange = Exchange
         if config.tracing is not None and parent is not None:
             self.tracer = Tracer(
                 config.tracing, parent, scheme=self.scheme.decode(),
                 bits=random.getrandbits, now=time.monotonic, wall_ns=time.time_ns,
             )  # fmt: skip
+            self.exchange = TracedExchange
         self._trusted = networks(config.gateway.trusted_proxies)
         self._choosers = networks(config.gateway.override_networks)
         self._clients: set[ClientConnection | Handshake] = set()
