@@ -233,7 +233,9 @@ def _side(side: Body) -> str:
     prediction = side.get("prediction") or {}
     label = prediction.get("label")
     shown = f" {label}" if label is not None else ""
-    return f"{side['outcome']} {side['status']} {side['latency_ms']:.1f}ms{shown}"
+    first_ms = (side.get("generation") or {}).get("first_token_ms")
+    first = f" (first token {first_ms:.1f}ms)" if first_ms is not None else ""
+    return f"{side['outcome']} {side['status']} {side['latency_ms']:.1f}ms{first}{shown}"
 
 
 def sameness(comparison: Body) -> str:

@@ -3,6 +3,7 @@
 import base64
 import random
 import struct
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -48,6 +49,33 @@ CHAT = events(
     b"[DONE]",
 )
 SAID = Prediction(("Hello world",), generated=Generated(("Hello world",), ("stop",), 2))
+LITSERVE = (
+    b'data: {"id":"chatcmpl-e39da6","object":"chat.completion.chunk","created":1795620032,"model":"parrot",'
+    b'"system_fingerprint":null,"choices":[{"delta":{"role":"assistant","content":"two ","name":null,"tool_calls":null,'
+    b'"tool_call_id":null},"finish_reason":null,"index":0,"logprobs":null}],"usage":null}\n\n'
+    b'data: {"id":"chatcmpl-71119e","object":"chat.completion.chunk","created":1795620032,"model":"parrot",'
+    b'"system_fingerprint":null,"choices":[{"delta":{"role":null,"content":null,"name":null,"tool_calls":null,'
+    b'"tool_call_id":null},"finish_reason":"stop","index":0,"logprobs":null}],"usage":{"prompt_tokens":0,'
+    b'"total_tokens":0,"completion_tokens":0}}\n\ndata: [DONE]\n\n'
+)
+"""As LitServe 0.2.19 streams: a new id with every event, nulls for what there is not, and no tokens counted."""
+
+LITSERVE_WHOLE = (
+    b'{"id":"chatcmpl-61b2ad","object":"chat.completion","created":1795620032,"model":"parrot","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"two three ","name":null,"tool_calls":null,"tool_call_id":null},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":0,"total_tokens":0,"completion_tokens":0}}'
+)
+
+LITELLM = (
+    b'data: {"id":"chatcmpl-37b0d400","object":"chat.completion.chunk","created":1795621565,"model":"parrot-v2",'
+    b'"choices":[{"index":0,"delta":{"role":"assistant","content":"The"}}]}\n\n'
+    b'data: {"id":"chatcmpl-37b0d400","object":"chat.completion.chunk","created":1795621565,"model":"parrot-v2",'
+    b'"choices":[{"index":0,"delta":{"content":" an"}}]}\n\n'
+    b'data: {"id":"chatcmpl-37b0d400","object":"chat.completion.chunk","created":1795621565,"model":"parrot-v2",'
+    b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+"""As LiteLLM 1.106.2 streams: members that are null are left out, also `usage`."""
+
 RESPONSE = {
     "object": "response",
     "status": "completed",
@@ -73,6 +101,24 @@ EXAMPLES = [
         said(CHAT, SSE),
         InferenceRequest("gpt", rows=1),
         SAID,
+    ),
+    AdapterExample(
+        post("/v1/chat/completions", {"stream": True, "model": "parrot"}),
+        said(LITSERVE, SSE),
+        InferenceRequest("parrot", rows=1),
+        Prediction(("two ",), generated=Generated(("two ",), ("stop",), 0)),
+    ),
+    AdapterExample(
+        post("/v1/chat/completions", {"model": "parrot"}),
+        said(LITSERVE_WHOLE),
+        InferenceRequest("parrot", rows=1),
+        Prediction(("two three ",), generated=Generated(("two three ",), ("stop",), 0)),
+    ),
+    AdapterExample(
+        post("/v1/chat/completions", {"stream": True, "model": "parrot-v2"}),
+        said(LITELLM, SSE),
+        InferenceRequest("parrot-v2", rows=1),
+        Prediction(("The an",), generated=Generated(("The an",), ("stop",))),
     ),
     AdapterExample(
         post("/v1/embeddings", {"model": "e", "input": ["a", "b"]}),
@@ -123,6 +169,25 @@ def test_a_stream_cut_anywhere_reads_the_same(end: bytes) -> None:
         assert read([body[:one], body[one:two], body[two:]]) == expected
 
 
+def test_a_long_stream_of_short_tokens_holds_its_text_and_little_more() -> None:
+    """A piece of a few letters takes ten times its length: so pieces are joined, and `held_bytes` says what is held."""
+    stream = ADAPTER.open_stream(HEAD)
+    assert stream is not None
+    part = events(*[chunk({"content": "abcd"})] * 1_000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(65):
+            stream.feed(part)
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert stream.held_bytes == 260_000
+    assert 260_000 <= held <= 320_000
+    assert stream.feed(events(chunk({"content": "a" * (TEXT_CHARS - 260_000 + 1)}))) == ()
+    assert stream.held_bytes <= TEXT_CHARS + 1
+
+
 def test_data_of_several_lines_is_one_event() -> None:
     """Its lines are joined by LF; an event without its blank line is none."""
     stream = EventStream()
@@ -157,6 +222,8 @@ def test_the_last_event_of_a_response_is_the_whole_of_it() -> None:
         (events(chunk({"content": "Hel"})), "ended before it was complete"),
         (events(chunk({"content": "Hel"}), {"error": {"message": "secret"}}), "ended in an error"),
         (events({"type": "response.failed"}), "ended in an error"),
+        # As LitServe 0.2.19 ends when its model fails: with status 200, and without an empty line.
+        (events(chunk({"content": "Hel"})) + b'data: {"error": {"code": "internal_error"}}', "before it was complete"),
         (events(b"{nonsense"), "not JSON"),
         (events(b"[DONE]"), "at least one choice"),
         (events(chunk({"content": ["a"]})), "expected a text"),
