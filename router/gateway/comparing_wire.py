@@ -7,9 +7,8 @@ the bodies are a model server's bytes, and a process that read them is trusted w
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, BinaryIO
-
-import orjson
 
 from router.core.inference import Generated, Prediction
 from router.core.observations import Comparison
@@ -42,7 +41,10 @@ def question(adapter: PluginUse, comparator: PluginUse, stable: Half, candidate:
 
 
 def _body(half: Half) -> Pieces | None:
-    return half.body if half.heard is None else [orjson.dumps(half.heard.prediction)]
+    if half.heard is None:
+        return half.body
+    prediction = half.heard.prediction
+    return [json.dumps(None if prediction is None else asdict(prediction)).encode()]
 
 
 def answer_next(
@@ -78,7 +80,7 @@ def _half(told: Mapping[str, Any], stream: BinaryIO) -> Half:
 
 
 def _prediction(text: bytes) -> Prediction | None:
-    told = orjson.loads(text)
+    told = json.loads(text)
     if told is None:
         return None
     wrote = told["generated"]

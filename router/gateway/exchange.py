@@ -449,7 +449,7 @@ class Exchange:
         self._keep_alive = False
         self._end(Outcome.CANCELLED)
         if self._copy is not None:
-            self._copy.client_gone()
+            self._copy.leave_with_client()
 
     def _let_go(self, outcome: Outcome) -> None:
         self.abandoned = True

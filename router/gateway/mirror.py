@@ -88,13 +88,11 @@ class Copy:
         self._exchange.copy_sent()
 
     def on_answer_head(self, head: "heads.AnswerHead") -> None:
-        side, exchange = self.side, self._exchange
-        side.status = head.status
-        side.answer = head
+        self.side.status = head.status
+        self.side.answer = head
         if (reader := self._live.stream_reader) is not None:
-            side.open_stream(exchange.worker.recorder.streams, reader, head, self._sent_at)
-            if exchange.live_side is not None and exchange.live_side.outcome is Outcome.CANCELLED:
-                self.client_gone()
+            self.side.open_stream(self._exchange.worker.recorder.streams, reader, head, self._sent_at)
+            self.leave_with_client()
 
     def on_answer_data(self, data: bytes) -> None:
         self.side.add(data)
@@ -113,13 +111,14 @@ class Copy:
     def on_write_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - see Call
         """The body is bounded and already in memory; the transport holds what the backend has not taken."""
 
-    def client_gone(self) -> None:
-        """End the copy of a stream: nobody waits for what a language model still writes, and it is not compared."""
-        live_side = self._exchange.live_side
-        if self.side.stream is None and (live_side is None or live_side.stream is None):
+    def leave_with_client(self) -> None:
+        """End the copy of a stream whose client has left: what a language model still writes is not compared."""
+        live = self._exchange.live_side
+        if live is None or live.outcome is not Outcome.CANCELLED:
             return
-        self._abandon()
-        self._end(Outcome.CANCELLED)
+        if live.stream is not None or self.side.stream is not None:
+            self._abandon()
+            self._end(Outcome.CANCELLED)
 
     def expire_if(self, started_before: float) -> bool:
         """Give up if it was started before that time: the variant missed the deadline, or never took the connection."""

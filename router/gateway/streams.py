@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.gateway.side import Answers
 
 SLICE_BYTES = 2 * 2**10
-"""How much is read at a time. Measured: the worst, one event in every 11 bytes, takes the openai adapter 0.6 ms."""
+"""How much is read at a time. Measured: the worst, one event in every 9 bytes, takes the openai adapter 0.6 ms."""
 
 PIECE_OVERHEAD_BYTES = 128
 """What a piece that waits holds besides its bytes: two objects, a pair and a place."""

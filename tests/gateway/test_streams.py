@@ -352,3 +352,36 @@ async def test_no_turn_of_the_loop_reads_streams_for_long(bench: Bench, figure: 
     figure(f"{len(full_ms)} full turns: {statistics.median(full_ms):.2f} ms each, at most {full_ms[-1]:.2f} ms")
     assert len(full_ms) >= 50
     assert statistics.median(full_ms) < 2.5
+
+
+class Surrogates(OpenAI):
+    """Hears what UTF-8 cannot hold, as a stranger's adapter may."""
+
+    def open_stream(self, head: RawAnswer) -> "SurrogateStream | None":  # type: ignore[override] # a stranger's
+        """Open one if it is a stream."""
+        return None if super().open_stream(head) is None else SurrogateStream()
+
+
+class SurrogateStream:
+    """Says the same long text, whatever it is fed."""
+
+    held_bytes = 10_000
+
+    def feed(self, _: bytes) -> Sequence[StreamEvent]:
+        """Read nothing."""
+        return ()
+
+    def end(self) -> Prediction:
+        """Say it."""
+        return Prediction(("\ud800" * 10,))
+
+
+async def test_a_text_that_utf_8_cannot_hold_is_compared_beside_the_worker_all_the_same(bench: Bench) -> None:
+    """It goes there as escaped JSON, and does not end who sends it."""
+    gateway = await shadowed(bench, writing("Hi"), writing("Hi"), adapter=Surrogates())
+    client = await bench.client()
+    for _ in range(2):
+        assert (await client.ask("POST", "/", b"{}")).status == 200
+    pairs = await gateway.pairs(2, within_s=15)
+    assert gateway.worker.recorder.large.pid is not None
+    assert [pair.stable.label for pair in pairs] == ["?" * 10] * 2
