@@ -44,7 +44,10 @@ def _body(half: Half) -> Pieces | None:
     if half.heard is None:
         return half.body
     prediction = half.heard.prediction
-    return [json.dumps(None if prediction is None else asdict(prediction)).encode()]
+    if prediction is None:
+        return [b"null"]
+    wrote = prediction.generated
+    return [json.dumps({**prediction._asdict(), "generated": wrote and asdict(wrote)}).encode()]
 
 
 def answer_next(
