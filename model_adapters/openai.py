@@ -154,6 +154,7 @@ class Reading:
         if self._chars > TEXT_CHARS:
             self._why = f"answer: the text is longer than {TEXT_CHARS} characters"
             self._choices.clear()
+            return _NOTHING
         return found
 
     def _chunk(self, body: dict[str, Any]) -> StreamEvent:
