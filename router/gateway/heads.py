@@ -40,8 +40,6 @@ _ANSWER_SPECIAL = frozenset((
     *_HOP_BY_HOP, b"content-length", b"x-request-id",
     b"x-turnout-variant", b"x-turnout-mirror", b"x-turnout-rescued", b"x-turnout-origin",
 ))  # fmt: skip
-_OPTIONS = (b"connection", b"proxy-connection")
-"""Fields of a request by which the parser takes the connection to end: whoever sent `close` in one must hear of it."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _OF_HOP = frozenset((*_HOP_BY_HOP, b"content-length"))
 
@@ -116,6 +114,7 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
     hosts = 0
     upgrade = websocket = False
     nominated: list[bytes] = []
+    options: tuple[bytes, ...] = ()
     codings: list[bytes] = []
     for name, value in headers:
         lower = name.lower()
@@ -129,8 +128,10 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
             if length is None:
                 return Refusal(400, "Content-Length must be one decimal number of at most 15 digits")
             head.body_length = length
-        elif lower in _OPTIONS:
+        elif lower == b"connection":
             nominated += _tokens(value)
+        elif lower == b"proxy-connection":  # the parser takes `close` from it as well, but it nominates no field
+            options += (*_tokens(value),)
         elif lower == b"transfer-encoding":
             codings.append(_coding(value))
         elif lower == b"expect":
@@ -164,8 +165,10 @@ def read_request(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one flat pass: a ta
         head.body_length = CHUNKED
     if nominated:
         drop = frozenset(nominated) - _FRAMING
-        head.keep_alive = b"keep-alive" in drop if version == "1.0" else b"close" not in drop
         head.fields = [field for field in head.fields if field[0] not in drop]
+        options += (*nominated,)
+    if options:
+        head.keep_alive = b"keep-alive" in options if version == "1.0" else b"close" not in options
     elif version == "1.0":
         head.keep_alive = False
     if websocket and not head.http10 and b"upgrade" in nominated:  # 1.0: MUST be ignored (RFC 9110 section 7.8)

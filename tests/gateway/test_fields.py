@@ -51,6 +51,18 @@ async def test_a_connection_field_cannot_take_the_framing_away(bench: Bench) -> 
     assert upstream.requests[0].field("content-length") == "4"
 
 
+async def test_proxy_connection_nominates_no_field(bench: Bench) -> None:
+    """It ends here as a field of the hop, and ends the connection if it says so, but only Connection nominates."""
+    upstream = await bench.upstream()
+    await bench.gateway(route_of(upstream))
+    client = await bench.client()
+    answer = await client.ask("POST", "/", b"x", "Proxy-Connection: X-Mine", "X-Mine: 1")
+    last = await client.ask("POST", "/", b"x", "Proxy-Connection: close, X-Mine", "X-Mine: 2")
+    assert [one.field("x-mine") for one in upstream.requests] == ["1", "2"]
+    assert [one.field("proxy-connection") for one in upstream.requests] == [None, None]
+    assert [one.field("connection") for one in (answer, last)] == [None, "close"]
+
+
 async def test_via_is_added_in_both_directions(bench: Bench) -> None:
     """Behind those that were there already."""
     upstream = await bench.upstream(answering(ok(b"", "Via: 1.1 inner")))
