@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import sqrt
 
-from loadtests.under_load.scenario import Limits
+from loadtests.under_load.scenario import Fault, Limits
 from loadtests.under_load.timeline import DIRECT, OPEN, OPEN_DIRECT, STREAM, TURNOUT, Timeline
 
 SIGMAS = 4.0
@@ -22,11 +22,13 @@ class Finding:
     passed: bool
 
 
-def findings(limits: Limits, seen: Timeline, requests_per_user: float) -> list[Finding]:
+def findings(limits: Limits, fault: Fault | None, seen: Timeline, requests_per_user: float) -> list[Finding]:
     """Return every limit with its outcome. A limit for which there is nothing to measure is missed."""
     found = [_errors(limits, seen), *_reached(limits, seen), _flips(seen)]
     for mine, other in ((TURNOUT, DIRECT), (OPEN, OPEN_DIRECT)):
         found.append(_p99(limits, seen, mine, other))
+    if fault:
+        found.append(_happened(fault, seen))
     if limits.held:
         found.append(_held(seen, requests_per_user))
     return found
@@ -72,6 +74,14 @@ def _p99(limits: Limits, seen: Timeline, mine: str, other: str) -> Finding:
         f"at most {limits.p99_times:g} x and {limits.p99_slack_ms:g} ms: {most:.1f} ms",
         bool(seen.latencies(mine) and seen.latencies(other)) and through <= most,
     )
+
+
+def _happened(fault: Fault, seen: Timeline) -> Finding:
+    """A run in which nothing broke, or in which what broke was not whole again in time, has shown nothing."""
+    began_s, ended_s = seen.fault_s or (seen.seconds, seen.seconds)
+    passed = began_s < seen.seconds if fault.lasts else ended_s < seen.seconds
+    measured = f"from {began_s:.0f} to {ended_s:.0f} s of {seen.seconds:.0f}" if seen.fault_s else "it did not happen"
+    return Finding(f"{fault.part}: {fault.does}", measured, "begun" if fault.lasts else "over in time", passed)
 
 
 def _held(seen: Timeline, requests_per_user: float) -> Finding:

@@ -131,14 +131,15 @@ class Reader(Person):
             self.line.request("POST", CHAT_PATH, chat_body(self.choice.choice(RUN.prompts)), self.headers)
             answer = self.line.getresponse()
             text = answer.read1()
-            self.note(FIRST, began_s, "" if answer.status == 200 else f"{answer.status}: {text[:120]!r}")
+            if answer.status == 200:
+                self.note(FIRST, began_s, "")
             text += answer.read()
         except (OSError, HTTPException) as error:
             failed = f"{error!r} after {len(text)} bytes of a stream"
             self.line.close()
         else:
             if not text.endswith(b"data: [DONE]\n\n"):
-                failed = f"a stream that ended after {len(text)} bytes, without [DONE]"
+                failed = f"{answer.status}, a stream without [DONE], but with {text[-120:]!r}"
         self.note(STREAM, began_s, failed)
         self.environment.events.request.fire(
             request_type="POST", name=f"{STREAM} {CHAT_PATH}", response_length=len(text), context={},
@@ -183,7 +184,7 @@ def end(environment: Environment, **_: object) -> None:
     """Judge, write what was asked for, and end what was started."""
     try:
         RUN.end()
-        found = limits.findings(SCENARIO.limits, RUN.seen, STAY)
+        found = limits.findings(SCENARIO.limits, SCENARIO.fault, RUN.seen, STAY)
         report.write(OPTIONS, SCENARIO, RUN.seen, found)
         for one in found:
             print(f"{'ok    ' if one.passed else 'MISSED'}  {one.what}: {one.measured} ({one.limit})")

@@ -154,13 +154,16 @@ class Run:
             gevent.sleep(LOOK_S / 2)
         gevent.sleep(2 * LOOK_S)  # so that everybody routes by it
         began_s = self.second()
-        self._do(fault.part, fault.does)
         self.seen.fault_s = began_s, self._options.seconds
+        self._do(fault.part, fault.does)
         if fault.undo:
             gevent.sleep(fault.undo_after * self._options.seconds)
             self.seen.fault_s = began_s, self.second()
             self._do(fault.part, fault.undo)
+        if not fault.lasts:
+            self.seen.fault_s = began_s, self.second()
 
     def _do(self, part: str, does: str) -> None:
         self.seen.events.append(Event(self.second(), "fault", f"{part}: {does}"))
         self._ask({"part": part, "does": does})
+        self.seen.events.append(Event(self.second(), "done", f"{part}: {does}"))

@@ -35,6 +35,11 @@ class Fault:
     undo: Literal["", "restart"] = ""
     undo_after: float = 0.0
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it goes on to the end of the run."""
+        return not self.undo and self.does != "restart"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

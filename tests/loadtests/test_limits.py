@@ -9,12 +9,13 @@ from loadtests.under_load import limits, report
 from loadtests.under_load.limits import findings
 from loadtests.under_load.options import Options
 from loadtests.under_load.protocols import PROTOCOLS
-from loadtests.under_load.scenario import Limits, load, merged, names, routes
+from loadtests.under_load.scenario import Fault, Limits, load, merged, names, routes
 from loadtests.under_load.shapes import SHAPES, Shape, users_at
 from loadtests.under_load.timeline import DIRECT, OPEN, OPEN_DIRECT, TURNOUT, Answer, Event, Stand, Timeline
 
 SECONDS = 100.0
 LIMITS = Limits(reached="promoted", held=True, p99_times=2.0, p99_slack_ms=5.0)
+FAULT = Fault("store", "kill", 2_500, undo="restart", undo_after=0.4)
 OPTIONS = Options("store-dies", "python", 40, SECONDS / 60, "", "", rate_s=20.0)
 
 
@@ -37,13 +38,13 @@ def good() -> Timeline:
 
 def missed(seen: Timeline, asked: Limits = LIMITS) -> list[str]:
     """Return what was missed, by the first words."""
-    return [one.what for one in findings(asked, seen, requests_per_user=3) if not one.passed]
+    return [one.what for one in findings(asked, FAULT, seen, requests_per_user=3) if not one.passed]
 
 
 def test_a_good_run_keeps_every_limit() -> None:
     """Nothing is missed, and each limit is told of once."""
     assert missed(good()) == []
-    assert len(findings(LIMITS, good(), requests_per_user=3)) == 6
+    assert len(findings(LIMITS, FAULT, good(), requests_per_user=3)) == 7
 
 
 @pytest.mark.parametrize("source", [TURNOUT, OPEN])
@@ -71,7 +72,7 @@ def test_the_tail_is_compared_with_direct_requests(mine: str, other: str) -> Non
 
 def test_no_figure_is_no_success() -> None:
     """Without direct requests, without a rollout, without any answer, limits are missed."""
-    assert len(missed(Timeline(SECONDS))) == 5
+    assert len(missed(Timeline(SECONDS))) == 6
     seen = good()
     seen.answers = [one for one in seen.answers if one.source != DIRECT]
     assert missed(seen) == [f"p99 of {TURNOUT} beside {DIRECT}"]
@@ -102,7 +103,20 @@ def test_the_split_must_hold_while_the_fault_lasts(share: int) -> None:
         replace(one, side="candidate" if share and number % share == 0 else "stable") if one.source == TURNOUT else one
         for number, one in enumerate(seen.answers[::4] + seen.answers)
     ]
-    assert limits.findings(LIMITS, seen, 3)[-1].what in missed(seen)
+    assert limits.findings(LIMITS, FAULT, seen, 3)[-1].what in missed(seen)
+
+
+def test_a_run_in_which_nothing_broke_has_shown_nothing() -> None:
+    """Nor one that ended before everything was whole again, unless what breaks stays broken."""
+    seen = good()
+    seen.fault_s = 20.0, SECONDS
+    assert missed(seen) == ["store: kill"]
+    seen.fault_s = None
+    assert "store: kill" in missed(seen)
+    hang, limits_of_it = Fault("candidate", "hang", 2_500), replace(LIMITS, held=False)
+    assert [one.passed for one in findings(limits_of_it, hang, seen, 3)][-1] is False
+    seen.fault_s = 20.0, SECONDS
+    assert [one.passed for one in findings(limits_of_it, hang, seen, 3)][-1] is True
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -139,7 +153,7 @@ def test_changes_go_into_a_block_and_leave_the_rest_of_it() -> None:
 def test_the_report_needs_nothing_from_elsewhere_and_has_one_axis() -> None:
     """Three pictures, each with every event and the fault; texts are escaped."""
     seen = good()
-    page = report.as_html(OPTIONS, load("store-dies"), seen, findings(LIMITS, seen, 3))
+    page = report.as_html(OPTIONS, load("store-dies"), seen, findings(LIMITS, FAULT, seen, 3))
     assert "http" not in page
     assert "src=" not in page
     assert page.count("<svg") == 3
@@ -152,7 +166,7 @@ def test_the_report_needs_nothing_from_elsewhere_and_has_one_axis() -> None:
 def test_the_figures_are_json_with_the_verdict() -> None:
     """What `--json` writes."""
     seen = good()
-    figures = json.loads(report.as_json(OPTIONS, seen, findings(LIMITS, seen, 3)))
+    figures = json.loads(report.as_json(OPTIONS, seen, findings(LIMITS, FAULT, seen, 3)))
     assert figures["passed"] is True
     assert figures["sources"][TURNOUT] == {
         "requests": 970, "failures": {}, "p50_ms": 8.0, "p99_ms": 8.0, "p999_ms": 8.0,
