@@ -1,5 +1,6 @@
 """Whether a run kept its limits: pure, from what was seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -22,10 +23,19 @@ class Finding:
     passed: bool
 
 
-def findings(limits: Limits, fault: Fault | None, seen: Timeline, requests_per_user: float) -> list[Finding]:
-    """Return every limit with its outcome. A limit for which there is nothing to measure is missed."""
+def findings(
+    limits: Limits,
+    fault: Fault | None,
+    seen: Timeline,
+    requests_per_user: float,
+    compared: Sequence[tuple[str, str]] = ((TURNOUT, DIRECT), (OPEN, OPEN_DIRECT)),
+) -> list[Finding]:
+    """Return every limit with its outcome. A limit for which there is nothing to measure is missed.
+
+    `compared` are the sources whose p99 is limited, each with the one that it is compared with.
+    """
     found = [_errors(limits, seen), *_reached(limits, seen), _flips(seen)]
-    for mine, other in ((TURNOUT, DIRECT), (OPEN, OPEN_DIRECT)):
+    for mine, other in compared:
         found.append(_p99(limits, seen, mine, other))
     if fault:
         found.append(_happened(fault, seen))

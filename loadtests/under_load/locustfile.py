@@ -184,7 +184,7 @@ def end(environment: Environment, **_: object) -> None:
     """Judge, write what was asked for, and end what was started."""
     try:
         RUN.end()
-        found = limits.findings(SCENARIO.limits, SCENARIO.fault, RUN.seen, STAY)
+        found = limits.findings(SCENARIO.limits, SCENARIO.fault, RUN.seen, STAY, RUN.compared())
         report.write(OPTIONS, SCENARIO, RUN.seen, found)
         for one in found:
             print(f"{'ok    ' if one.passed else 'MISSED'}  {one.what}: {one.measured} ({one.limit})")

@@ -16,7 +16,7 @@ from loadtests.compare.open_loop import Order
 from loadtests.under_load.options import Options
 from loadtests.under_load.protocols import DIGITS, PROTOCOLS
 from loadtests.under_load.scenario import Fault, Scenario
-from loadtests.under_load.timeline import OPEN, OPEN_DIRECT, Answer, Event, Stand, Timeline, event_of
+from loadtests.under_load.timeline import DIRECT, OPEN, OPEN_DIRECT, TURNOUT, Answer, Event, Stand, Timeline, event_of
 
 LOOK_S = 0.5
 OPEN_BODIES = 50
@@ -56,6 +56,11 @@ class Run:
     def second(self) -> float:
         """Return the seconds since the load began."""
         return time.monotonic() - self._began_s if self._began_s else 0.0
+
+    def compared(self) -> list[tuple[str, str]]:
+        """Return whose p99 is compared with whose: both loops, if there is somebody to ask directly."""
+        loops = [(TURNOUT, DIRECT), (OPEN, OPEN_DIRECT)] if self._options.rate_s else [(TURNOUT, DIRECT)]
+        return loops if self.direct_url else []
 
     def begin(self) -> None:
         """Start the clock and everything that goes by it."""
@@ -158,7 +163,6 @@ class Run:
         self._do(fault.part, fault.does)
         if fault.undo:
             gevent.sleep(fault.undo_after * self._options.seconds)
-            self.seen.fault_s = began_s, self.second()
             self._do(fault.part, fault.undo)
         if not fault.lasts:
             self.seen.fault_s = began_s, self.second()
