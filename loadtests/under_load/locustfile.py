@@ -51,22 +51,25 @@ class Person(User):
 
     def _become(self) -> None:
         self.headers = {"content-type": "application/json", "x-user-id": f"user-{self.choice.randrange(PEOPLE)}"}
-        self.was_candidate = False
+        self.candidate_at: set[str] = set()
 
     def somebody(self) -> None:
         """Go on as the same person, or become another one."""
         if self.choice.random() < 1 / STAY:
             self._become()
 
-    def note(self, source: str, began_s: float, failed: str, side: str = "", *, rescued: bool = False) -> None:
+    def note(self, source: str, began_s: float, failed: str, side: str = "") -> None:
         """Keep what came of a request."""
         now_s = time.perf_counter()
-        side = "" if rescued else side
         RUN.seen.answers.append(Answer(RUN.second(), source, 1000 * (now_s - began_s), failed, side))
-        if source == TURNOUT and side:
-            if self.was_candidate and side == "stable":
-                RUN.seen.flips.append(RUN.second())
-            self.was_candidate = side == "candidate"
+
+    def stay(self, path: str, side: str) -> None:
+        """Remember who answers this person at this path, and note a way back. Each Route splits people anew."""
+        if side == "candidate":
+            self.candidate_at.add(path)
+        elif side and path in self.candidate_at:
+            self.candidate_at.remove(path)
+            RUN.seen.flips.append(RUN.second())
 
 
 class DigitPerson(Person, FastHttpUser):
@@ -94,7 +97,9 @@ class DigitPerson(Person, FastHttpUser):
             if failed:
                 answer.failure(failed)
             headers = answer.headers or {}
-            self.note(source, began_s, failed, headers.get(SIDE, ""), rescued=RESCUED in headers)
+            side = "" if RESCUED in headers else headers.get(SIDE, "")
+            self.note(source, began_s, failed, side)
+            self.stay(path, side)
 
 
 class DirectPerson(DigitPerson):

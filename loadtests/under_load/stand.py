@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -68,10 +68,13 @@ class Stand:
     def __init__(self, order: Order, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
+        self._processes: dict[str, Popen[bytes]] = {}
         self._scenario = load(order.scenario)
         self._program = planted(self._scenario.plant) if self._scenario.plant and not order.protected else ()
-        self._models = {name: self._start(name, self._model(name)) for name in ("v1", "v2")}
-        urls = {name: json.loads(self._said(name, "url"))["url"] for name in self._models}
+        models = ("v1", "v2")
+        for name in models:
+            self._start(name, [sys.executable, "-m", "loadtests.under_load.model_server", "--model", name])
+        urls = {name: json.loads(self._said(name, "url"))["url"] for name in models}
         self._store = EmbeddedValkey(folder / "store")
         stack.enter_context(self._store)
         self._config = {
@@ -79,14 +82,14 @@ class Stand:
             "routes": routes(self._scenario, order.seconds, urls, protected=order.protected),
         }
         self.direct_url = urls["v1"]
-        self._gateways: dict[str, Popen[bytes]] = {}
+        self._gateways = [f"gateway-{number}" for number in range(self._scenario.gateways)]
         self._drain_delay = DRAIN_DELAY if order.protected else "0s"
-        self.gateway_url, self.admin_url = self._fleet() if self._scenario.gateways else self._serve()
+        self.gateway_url, self.admin_url = self._fleet() if self._gateways else self._serve()
 
     def do(self, part: str, does: str) -> None:
         """Break a part, or put it back; returns when that is done."""
         if part == "candidate":
-            self._models["v2"].send_signal(SIGNALS[does])
+            self._processes["v2"].send_signal(SIGNALS[does])
         elif part == "gateways":
             for name in self._gateways:
                 self._restart(name)
@@ -106,11 +109,10 @@ class Stand:
         """Start control, and gateways of one worker each behind HAProxy; return the URLs of HAProxy and of the API."""
         self._start("control", self._turnout("control", "control", {"admin": {"port": 0}}))
         servers = []
-        for number in range(self._scenario.gateways):
-            name, (port, ops) = f"gateway-{number}", free_ports(2)
+        for name in self._gateways:
+            port, ops = free_ports(2)
             drained = {"port": port, "drain_delay": self._drain_delay}
-            command = self._turnout(name, "gateway", {"gateway": drained, "ops": {"port": ops}})
-            self._gateways[name] = self._start(name, command)
+            self._start(name, self._turnout(name, "gateway", {"gateway": drained, "ops": {"port": ops}}))
             servers.append(f"  server {name} 127.0.0.1:{port} check port {ops} inter 500ms fall 1 rise 1")
         for name in ("control", *self._gateways):
             self._said(name, "ready")
@@ -123,11 +125,11 @@ class Stand:
 
     def _restart(self, name: str) -> None:
         """End a gateway in order and start it again on its ports; returns when it is ready."""
-        gateway = self._gateways[name]
+        gateway = self._processes[name]
         gateway.terminate()
         if status := gateway.wait(STOP_S):
             raise RuntimeError(f"{name} ended with {status}")
-        self._gateways[name] = self._start(name, self._command_of(name, "gateway"))
+        self._start(name, self._command_of(name, "gateway"))
         self._said(name, "ready")
 
     def _turnout(self, name: str, command: str, listeners: Mapping[str, Any]) -> list[str]:
@@ -140,25 +142,22 @@ class Stand:
         program = self._program or (sys.executable, "-m", "router")
         return [*program, command, "--config", str(self._folder / f"{name}.yaml")]
 
-    def _model(self, name: str) -> list[str]:
-        return [sys.executable, "-m", "loadtests.under_load.model_server", "--model", name]
-
-    def _start(self, name: str, command: list[str]) -> Popen[bytes]:
+    def _start(self, name: str, command: list[str]) -> None:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
-        process = self._stack.enter_context(running(command, CORES, folder))
-        self._stack.callback(_resume, process)  # before it is asked to end: who is stopped hears nothing
-        return process
+        process = self._processes[name] = self._stack.enter_context(running(command, CORES, folder))
+        self._stack.callback(process.send_signal, signal.SIGCONT)  # who is stopped does not hear that it is to end
 
     def _said(self, name: str, word: str) -> str:
-        """Return what a process has printed once a line of it has this word; RuntimeError after READY_S."""
+        """Return what a process has printed once a line has this word; RuntimeError at its end or after READY_S."""
         out, deadline_s = self._folder / name / "out", time.monotonic() + READY_S
-        while time.monotonic() < deadline_s:
+        while time.monotonic() < deadline_s and self._processes[name].poll() is None:
             said = out.read_text()
             if any(word in line for line in said.splitlines()) and said.endswith("\n"):
                 return said
             time.sleep(0.02)
-        raise RuntimeError(f"{name} was not ready within {READY_S:.0f} s: {(self._folder / name / 'err').read_text()}")
+        said = (self._folder / name / "err").read_text()
+        raise RuntimeError(f"{name} has ended, or was not ready within {READY_S:.0f} s: {said}")
 
 
 def _wait_until_listening(port: int) -> None:
@@ -169,11 +168,6 @@ def _wait_until_listening(port: int) -> None:
                 return
         time.sleep(0.02)
     raise RuntimeError(f"nobody listened on port {port} within {READY_S:.0f} s")
-
-
-def _resume(process: Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGCONT)
 
 
 def inputs() -> Mapping[str, list[Any]]:
