@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from loadtests.under_load import limits, report
+from loadtests.under_load.__main__ import options_of
 from loadtests.under_load.limits import findings
 from loadtests.under_load.options import Options
 from loadtests.under_load.protocols import PROTOCOLS
@@ -172,3 +174,30 @@ def test_the_figures_are_json_with_the_verdict() -> None:
         "requests": 970, "failures": {}, "p50_ms": 8.0, "p99_ms": 8.0, "p999_ms": 8.0,
     }  # fmt: skip
     assert [one["what"] for one in figures["events"]] == ["fault", "promote"]
+
+
+def test_a_shorter_wish_means_the_usual_run() -> None:
+    """Two minutes, 40 users, protected, with a report named after the scenario."""
+    options, headless = options_of(["canary-ramp", "--headless"])
+    assert headless
+    assert (options.users, options.seconds, options.protected, options.shape) == (40, 120.0, True, "")
+    assert Path(options.report).name == "loadtest-canary-ramp.html"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["no-such"], "invalid choice"),
+        (["canary-ramp", "--url", "http://127.0.0.1:8080"], "go together"),
+        (["store-dies", "--url", "http://a", "--admin-url", "http://b"], "of its own"),
+        (["canary-ramp", "--minutes", "0"], "positive"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By argparse, with exit status 2, before anything starts."""
+    with pytest.raises(SystemExit) as ended:
+        options_of(arguments)
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
