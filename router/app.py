@@ -12,11 +12,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from router.core.errors import ConfigError, PluginError, TurnoutError
 
@@ -187,7 +187,10 @@ def _compare_process(end: socket.socket) -> None:
 
 
 async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
-    with _hidden("opentelemetry"):
+    from router.telemetry.hidden import hidden
+
+    # redis-py loads it wherever it is installed, also if nobody asks for metrics: 30 ms and 2 MiB in each worker.
+    with hidden("opentelemetry"):
         from router.core.config import LogConfig
         from router.gateway.channel import Channel, Metrics, Ready
         from router.gateway.descriptors import raise_descriptor_limit
@@ -218,23 +221,6 @@ async def _gateway_process(end: socket.socket, listener: socket.socket) -> None:
     await worker.drain(await parent.until_drain())
     await parent.say_goodbye()
     await store.close()
-
-
-@contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Let nothing load `package` within the block, unless it is loaded already.
-
-    redis-py loads OpenTelemetry's metrics wherever they are installed, also if nobody asks for any: 30 ms and 2 MiB in
-    each worker. A plug-in may still load it afterwards.
-    """
-    if package in sys.modules:
-        yield
-        return
-    cast("dict[str, object]", sys.modules)[package] = None  # how the import system is told so
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 async def _control_process(end: socket.socket, listener: socket.socket) -> None:
