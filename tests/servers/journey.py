@@ -6,7 +6,7 @@ pair of each request holds what both versions predicted; and the comparison find
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.e2e.harness import Admin, Turnout, Turnouts
@@ -33,12 +33,14 @@ class Server:
     """A server of two versions as Turnout and its clients know it.
 
     `ask` is a client's request to Turnout, by number; `ask_directly` the port of a version and the request that it has
-    to get for the same. `lasting` takes out of an answer's body what the server draws anew for each answer.
+    to get for the same. `refused` is a body that the server answers with an error. `lasting` takes out of an answer's
+    body what the server draws anew for each answer.
     """
 
     route: dict[str, Any]
     ask: Callable[[int, Question], bytes]
     ask_directly: Callable[[str, Question], tuple[int, bytes]]
+    refused: bytes
     lasting: Callable[[bytes], bytes] = bytes
 
 
@@ -51,8 +53,10 @@ async def make_the_journey(
 
     answers = await _asked(serve, server, questions)
     assert {answer.headers["x-turnout-variant"] for answer in answers} == {"stable"}
+    assert {answer.status for answer in answers} == {200}
     _as_the_server_itself(server, answers, direct)
     await _pairs_are_right(admin, questions, answers, since=0)
+    await _errors_are_the_servers(server, serve, admin, replace(questions[0], body=server.refused), len(questions))
 
     await admin.patch(policy="canary", reason="the shadow looked right")
     await admin.patch(weight="50%", mirror="100%", reason="half of the users")
@@ -60,7 +64,7 @@ async def make_the_journey(
     answers = await _asked(serve, server, questions)
     assert {answer.headers["x-turnout-variant"] for answer in answers} == {"stable", "candidate"}
     _as_the_server_itself(server, answers, direct)
-    await _pairs_are_right(admin, questions, answers, since=len(questions))
+    await _pairs_are_right(admin, questions, answers, since=len(questions) + 1)
     admin.close()
 
 
@@ -87,21 +91,38 @@ def _as_the_server_itself(server: Server, answers: Sequence[Answer], direct: dic
     """Check that each answer has status, media type and bytes of the version that gave it."""
     for number, answer in enumerate(answers):
         own = direct[VARIANT_OF[answer.headers["x-turnout-variant"]]][number]
-        assert answer.status == own.status == 200
+        assert answer.status == own.status
         assert answer.headers["content-type"] == own.headers["content-type"]
         assert server.lasting(answer.body) == server.lasting(own.body)
+
+
+async def _errors_are_the_servers(server: Server, serve: Turnout, admin: Admin, refused: Question, since: int) -> None:
+    """Ask what the server refuses: the client gets its error as it is, and both variants have one outcome."""
+    answers = await _asked(serve, server, [refused])
+    assert answers[0].status >= 400
+    _as_the_server_itself(server, answers, {"v1": await _directly(server, "v1", [refused])})
+    pair = (await _newest(admin, since + 1))[0]
+    ending = "http_error" if answers[0].status >= 500 else "client_error"
+    assert [pair[one]["outcome"] for one in VARIANT_OF] == [ending, ending]
+    assert pair["comparison"]["same"] is None
+
+
+async def _newest(admin: Admin, number: int) -> list[dict[str, Any]]:
+    """Return all pairs, newest first, once there are so many."""
+
+    async def all_there() -> bool:
+        return len(await admin.get("/pairs?limit=1000")) == number
+
+    await eventually(all_there)
+    found: list[dict[str, Any]] = await admin.get("/pairs?limit=1000")
+    return found
 
 
 async def _pairs_are_right(
     admin: Admin, questions: Sequence[Question], answers: Sequence[Answer], *, since: int
 ) -> None:
     """Check the pair of each question asked after the first `since` pairs."""
-
-    async def all_there() -> bool:
-        return len(await admin.get("/pairs?limit=1000")) == since + len(questions)
-
-    await eventually(all_there)
-    newest = (await admin.get("/pairs?limit=1000"))[: len(questions)]
+    newest = (await _newest(admin, since + len(questions)))[: len(questions)]
     pairs = {pair["request_id"]: pair for pair in newest}
     assert len(pairs) == len(questions)
     for question, answer in zip(questions, answers, strict=True):

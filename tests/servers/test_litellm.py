@@ -58,6 +58,7 @@ async def test_litellm_as_shadow_and_canary(turnouts: Turnouts, port: int) -> No
             },
             chats.ask,
             ask_directly,
+            b'{"model": "parrot"}',
             chats.lasting,
         )
         questions = [

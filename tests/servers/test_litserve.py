@@ -55,6 +55,7 @@ async def test_litserve_as_shadow_and_canary(turnouts: Turnouts, ports: dict[str
         },
         chats.ask,
         lambda version, asked: (ports[version], request("POST", chats.CHAT, asked.body, dict(asked.headers))),
+        b'{"model": "parrot"}',
         chats.lasting,
     )
     await make_the_journey(turnouts, server, questions())

@@ -76,5 +76,6 @@ async def test_mlflow_as_shadow_and_canary(turnouts: Turnouts, ports: dict[str, 
         },
         ask,
         lambda version, asked: (ports[version], request("POST", PATH, asked.body, dict(asked.headers))),
+        b'{"rows": []}',
     )
     await make_the_journey(turnouts, server, questions(body_of, lambda digits: ",".join(map(str, digits))))

@@ -59,5 +59,6 @@ async def test_mlserver_as_shadow_and_canary(turnouts: Turnouts, tmp_path: Path)
                 http,
                 request("POST", f"{MODEL}/versions/{version}/infer", asked.body, dict(asked.headers)),
             ),
+            b'{"inputs":[{"name":"pixels","shape":[1,3],"datatype":"FP64","data":[1,2,3]}]}',
         )
         await make_the_journey(turnouts, server, questions(body_of, lambda digits: ",".join(map(str, digits))))
