@@ -112,7 +112,7 @@ async def search(store: RecordStore, route: str, query: PairQuery, monotonic: Ca
     found: dict[str, Pair] = {}
     until_s, cursor, batches, chars = monotonic() + SEARCH_S, query.cursor, 1, 0
     while True:
-        page = await store.pairs_before(route, cursor, batches)
+        page, before = await store.pairs_before(route, cursor, batches), len(found)
         for cursor, pair in page.pairs:
             if query.asks_for(pair) and pair.pair_id not in found:
                 found[pair.pair_id] = pair
@@ -123,4 +123,6 @@ async def search(store: RecordStore, route: str, query: PairQuery, monotonic: Ca
             return Found(list(found.values()), None)
         if monotonic() >= until_s:
             return Found(list(found.values()), page.cursor)
-        cursor, batches = page.cursor, min(2 * batches, BATCHES)
+        cursor = page.cursor
+        if len(found) - before < query.limit - len(found):  # as many batches again will not do
+            batches = min(2 * batches, BATCHES)

@@ -1,6 +1,5 @@
 """Where lines go: colours on a terminal, plain lines everywhere else and with NO_COLOR."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -33,7 +32,9 @@ def note(text: str) -> None:
 
 def json_line(record: object) -> str:
     """Return an object as one line of JSON that can neither break a line nor steer a terminal."""
-    return escape_json(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+    import orjson
+
+    return escape_json(orjson.dumps(record).decode())
 
 
 def emit(lines: Iterable[Line]) -> None:

@@ -166,8 +166,10 @@ def _query(
 
 def _kept(api: "Api", path: str, query: Mapping[str, Any], limit: int | None) -> "Iterator[Body]":
     """Yield all kept pairs that fit, newest first; `limit` is how many will be taken, None for all."""
+    import orjson
+
     for answer in api.pages(path, {**query, "limit": min(limit or PAGE, PAGE)}):
-        yield from answer.json()
+        yield from orjson.loads(answer.content)
 
 
 def _disagreements_first(api: "Api", path: str, query: Mapping[str, Any], limit: int) -> "Iterator[Body]":
