@@ -143,6 +143,7 @@ async def test_an_answer_that_is_no_stream_is_read_at_its_end_as_ever(bench: Ben
     assert pair.candidate.generation.first_token_ms is not None
 
 
+@pytest.mark.slow
 async def test_a_long_stream_is_held_in_a_fraction_of_its_bytes(bench: Bench) -> None:
     """4 MiB of events with little text, on each side, pass through 1 MiB for both; the pair knows what they said."""
     events = 4_096
@@ -322,6 +323,7 @@ async def test_a_mistake_of_an_adapter_costs_its_reading_and_nothing_else(bench:
             assert (pair.comparison.same, "ZeroDivisionError" in pair.comparison.reason) == (None, True)
 
 
+@pytest.mark.slow
 async def test_no_turn_of_the_loop_reads_streams_for_long(bench: Bench, figure: Callable[[str], None]) -> None:
     """A burst of 2 MiB of the shortest events, both sides: 2 ms of its time a turn, about, until all is read."""
     burst = piece(b"data: {}\n\n" * (2 * MIB // 10))
