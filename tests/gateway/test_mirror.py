@@ -142,7 +142,7 @@ async def test_a_shadow_that_never_answers_costs_the_client_nothing(bench: Bench
     assert took[-1] < 250, took
     pairs = await gateway.pairs(40)
     assert {(pair.stable.outcome, pair.candidate.outcome) for pair in pairs} == {(Outcome.OK, Outcome.TIMEOUT)}
-    assert all(500 <= pair.candidate.latency_ms < 750 for pair in pairs)
+    assert all(450 <= pair.candidate.latency_ms < 750 for pair in pairs)  # it is sent a little after its start
     assert {pair.comparison.reason for pair in pairs} == {"no answer of candidate: timeout"}
     await until(lambda: not bench.upstreams[1].open, "their connections are closed")
 
