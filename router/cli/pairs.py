@@ -35,7 +35,10 @@ Outcome = Annotated[
 Slices = Annotated[
     list[str] | None,
     typer.Option(
-        "--slice", metavar="NAME=VALUE", help="Only those of this slice; several: of all.", show_default=False
+        "--slice",
+        metavar="NAME=VALUE",
+        help="Only those of this slice; may be given several times.",
+        show_default=False,
     ),
 ]
 MinDistance = Annotated[float | None, typer.Option(help="Only those at least so far apart.", show_default=False)]

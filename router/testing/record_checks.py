@@ -102,21 +102,6 @@ async def check_pairs_are_read_backwards_behind_a_cursor(make_store: MakeStore) 
         expect([], await _rest(store, route, first.cursor), "nothing of what was trimmed")
 
 
-async def _rest(store: RecordStore, route: str, cursor: str) -> list[int]:
-    """Return the numbers of all pairs behind `cursor`."""
-    found: list[int] = []
-    more = True
-    while more:
-        page = await store.pairs_before(route, cursor, 2)
-        found += [_number(pair) for _, pair in page.pairs]
-        cursor, more = page.cursor, page.more
-    return found
-
-
-def _number(pair: Pair) -> int:
-    return int(pair.pair_id.removeprefix("boot1-"))
-
-
 async def check_unreadable_pairs_are_skipped(make_store: MakeStore) -> None:
     """Foreign bytes among the batches hide no good pair."""
     route = fresh("route")
@@ -167,3 +152,18 @@ async def check_a_key_is_new_once_in_an_exposure_and_remembered_over_all(make_st
         expect([0], await one.mark_seen(route, ROLLOUT, [3], "pair", [7]), "each metric apart")
         expect([0], await one.mark_seen(route, "other.1", [3], "request", [7]), "each rollout apart")
         expect([], await mark(one, [3]), "no cells, no answers")
+
+
+async def _rest(store: RecordStore, route: str, cursor: str) -> list[int]:
+    """Return the numbers of all pairs behind `cursor`."""
+    found: list[int] = []
+    more = True
+    while more:
+        page = await store.pairs_before(route, cursor, 2)
+        found += [_number(pair) for _, pair in page.pairs]
+        cursor, more = page.cursor, page.more
+    return found
+
+
+def _number(pair: Pair) -> int:
+    return int(pair.pair_id.removeprefix("boot1-"))
