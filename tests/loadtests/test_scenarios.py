@@ -54,9 +54,9 @@ def test_a_candidate_that_hangs_under_load_costs_no_client_an_answer(tmp_path: P
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(150)
-def test_a_candidate_that_hangs_without_rescue_and_breaker_fails_the_load_test(tmp_path: Path) -> None:
+def test_a_candidate_gone_bad_without_rescue_and_breaker_fails_the_load_test(tmp_path: Path) -> None:
     """Locust's exit code is 1 since clients saw errors: the limits can be missed."""
-    code, figures, _ = run(tmp_path, "candidate-hangs", 0.15, "--unprotected")
+    code, figures, _ = run(tmp_path, "bad-candidate", 0.2, "--unprotected")
     assert code == 1
     assert ERRORS in missed(figures)
 
