@@ -9,7 +9,7 @@ given up, whatever the answer: RFC 9535 allows paths whose work grows without bo
 from collections.abc import Callable, ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from jsonpath import JSONPath, JSONPathEnvironment
 from jsonpath.exceptions import JSONPathError
@@ -34,7 +34,10 @@ ROWS = 10_000
 
 VISITS = 4
 """How often a path may visit each value of a body, on average. Chosen: `$..[?@.a == 1]` does so three times. The 2,000
-values that fit the 4 KiB which an event loop reads itself then take 40 ms at worst (measured on a busy machine)."""
+values that fit into 4 KiB then take 105 ms at worst (measured on a busy machine), and no event loop reads them."""
+
+LOOP_BYTES = 2**12
+"""The general limit: paths to places take as long as the JSON around them."""
 
 Find = Callable[[Any], list[Any]]
 """Gives the values at a path; it may raise UnreadableError."""
@@ -53,18 +56,21 @@ class JsonPaths:
     features: Find | None = None
     probable: bool = False
     """Whether `number` leads to confidences."""
+    loop_bytes: int = LOOP_BYTES
+    """See SlowPlugin: none where a path filters or searches, which takes up to 105 ms in a hostile answer of 4 KiB."""
 
     def configured(self, options: Mapping[str, object]) -> "JsonPaths":
         """Return the adapter with these paths. Raises ConfigError whose `field` is the option's name."""
         OptionReader(options, OPTIONS)  # refuses names that are none
-        found = {name: compiled(name, value) for name, value in options.items()}
+        paths = {name: compiled(name, value) for name, value in options.items()}
+        found = {name: path.find for name, path in paths.items()}
         if "score" in found and "confidence" in found:
             raise ConfigError("confidence", options["confidence"], "either `score` or `confidence`")
         if "label" not in found and "score" not in found:
             raise ConfigError("label", None, "a path to the label, such as $.label, or one to the `score`")
         return JsonPaths(
             found.get("label"), found.get("score", found.get("confidence")), found.get("features"),
-            "confidence" in found,
+            "confidence" in found, LOOP_BYTES if all(path.direct for path in paths.values()) else 0,
         )  # fmt: skip
 
     def read_request(self, raw: RawRequest) -> InferenceRequest:
@@ -114,7 +120,14 @@ class JsonPaths:
         return number
 
 
-def compiled(name: str, value: object) -> Find:
+class Compiled(NamedTuple):
+    """A path as it is followed. `direct` says that it goes down step by step, and visits no value twice."""
+
+    find: Find
+    direct: bool
+
+
+def compiled(name: str, value: object) -> Compiled:
     """Return what finds the values at a path. Raises ConfigError whose `field` is `name`."""
     expected = "an RFC 9535 path such as $.label or $.rows[*].label"
     if not isinstance(value, str) or not 0 < len(value) <= PATH_CHARS:
@@ -133,7 +146,10 @@ def compiled(name: str, value: object) -> Find:
     if deep > 1:
         raise ConfigError(name, value, "a path with `..` at most once: its time grows with each")
     steps = _steps(path)
-    return _everywhere(path, name) if steps is None else _at(steps)
+    if steps is not None:
+        return Compiled(_at(steps), direct=True)
+    direct = _direct(path)
+    return Compiled(_everywhere(path, name, direct=direct), direct)
 
 
 def _steps(path: JSONPath) -> tuple[str | int, ...] | None:
@@ -166,9 +182,7 @@ def _at(steps: tuple[str | int, ...]) -> Find:
     return find
 
 
-def _everywhere(path: JSONPath, name: str) -> Find:
-    direct = _direct(path)
-
+def _everywhere(path: JSONPath, name: str, *, direct: bool) -> Find:
     def find(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
         if not isinstance(value, (dict, list)):
             return []

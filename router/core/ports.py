@@ -115,15 +115,15 @@ class Comparator(Protocol):
 
 
 @runtime_checkable
-class SlowComparator(Protocol):
-    """Optional power of a comparator: say up to which length of answers it is quick enough for an event loop.
+class SlowPlugin(Protocol):
+    """Optional power of an adapter or a comparator: say up to which length of answers it is quick enough for a loop.
 
     Quick is 1 ms at worst. Longer answers go to the worker's comparing process, one pair at a time.
     """
 
     @property
     def loop_bytes(self) -> int:
-        """Longest body; a comparator without this power has the general limit of 4 KiB."""
+        """Longest body; a plug-in without this power has the general limit of 4 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

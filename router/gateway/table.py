@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from router.core.levels import Levels, levels_of, thresholds_of
-from router.core.ports import SlowComparator, StreamReader
+from router.core.ports import SlowPlugin, StreamReader
 from router.core.rollout import FULL_BP, idle_state
 from router.core.traffic import (
     CANDIDATE,
@@ -111,8 +111,8 @@ class LiveRoute:
         self.adapter = adapter
         self.comparator = comparator
         self.stream_reader = adapter if isinstance(adapter, StreamReader) else None
-        quick_bytes = comparator.loop_bytes if isinstance(comparator, SlowComparator) else SMALL_BYTES
-        self.loop_bytes = min(quick_bytes, SMALL_BYTES)
+        slow = [plugin.loop_bytes for plugin in (adapter, comparator) if isinstance(plugin, SlowPlugin)]
+        self.loop_bytes = min([SMALL_BYTES, *slow])
         self.mirror_safe = route.mirror_safe
         self.withheld = frozenset(name.encode() for name in route.mirror.withheld)
         self.variants = {name: LiveVariant(loop, route, variant) for name, variant in route.variants.items()}

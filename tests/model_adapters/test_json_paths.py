@@ -162,3 +162,14 @@ def test_any_text_is_a_path_or_refused(text: str) -> None:
         adapter.read_answer(said({"a": [{"b": 1}, 2], "b": "x"}))
     except UnreadableError:
         return
+
+
+@pytest.mark.parametrize(
+    ("path", "read_on_the_loop"),
+    [("$.label", True), ("$.rows[*].label", True), ("$..label", False), ("$.rows[?@.best].label", False)],
+)
+def test_only_paths_that_go_down_step_by_step_are_followed_on_an_event_loop(
+    path: str, *, read_on_the_loop: bool
+) -> None:
+    """One that filters or searches takes up to 105 ms in a hostile answer: its pairs go to the comparing process."""
+    assert JsonPaths().configured({"label": path, "features": "$.x"}).loop_bytes == (4_096 if read_on_the_loop else 0)
