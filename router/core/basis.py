@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from router.core.decisions import Decision, Judgement
     from router.core.observations import CounterKey
     from router.core.rollout import RolloutState
+    from router.core.slices import Popular
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,12 @@ class Facts:
     """What control knows of a rollout beside its evidence.
 
     `idle_s` is how long no evidence has arrived; `lagging` says which replicas do not route by the present revision
-    yet, or None.
+    yet, or None. `popular` is what workers tell of values without a slice of their own, None where no place is free.
     """
 
     idle_s: float = 0.0
     lagging: str | None = None
+    popular: "Popular | None" = None
 
 
 @dataclass(frozen=True, slots=True)

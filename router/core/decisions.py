@@ -68,6 +68,7 @@ class GateResult:
     rollback. `log_e_harm` is the logarithm of the evidence of harm, FAIL from `harm_at` on; `log_e_proof` that of no
     harm in the present exposure, PASS from `proof_at` on. `counts` are the numbers they follow from, by name.
     `more_requests` is how many more are needed to pass if all goes on like this, None where that cannot be said.
+    `slice` names the slice it is about, empty for all requests; `proves` is False of a gate that looks for harm only.
     """
 
     gate: str
@@ -86,6 +87,8 @@ class GateResult:
     proof_at: float = 0.0
     counts: tuple[tuple[str, int], ...] = ()
     more_requests: int | None = None
+    slice: str = ""
+    proves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ class Start(_Proposal):
     rollout_id: str
     spec: "Spec"
     steps: "tuple[Step, ...]"
+    slices: tuple[str, ...] = ()
+    """The places of its slices (`router.core.slices`); none where the Route has no slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +202,14 @@ class SetPolicy(_Proposal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivePlaces(_Proposal):
+    """Give free places to slices, for the rest of the rollout; `slices` are all places as they shall be."""
+
+    kind: ClassVar[str] = "give_places"
+    slices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promote(_Proposal):
     """Make the candidate the stable variant. `full` is the operator's word instead of the judge's."""
 
@@ -218,10 +231,12 @@ class Undo(_Proposal):
     kind: ClassVar[str] = "undo"
 
 
-Decision = Hold | Start | Advance | Pause | Resume | Approve | SetExposure | SetPolicy | Promote | RollBack | Undo
+Decision = (
+    Hold | Start | Advance | Pause | Resume | Approve | SetExposure | SetPolicy | GivePlaces | Promote | RollBack | Undo
+)
 
 DECISIONS: tuple[type[Decision], ...] = (
-    Hold, Start, Advance, Pause, Resume, Approve, SetExposure, SetPolicy, Promote, RollBack, Undo,
+    Hold, Start, Advance, Pause, Resume, Approve, SetExposure, SetPolicy, GivePlaces, Promote, RollBack, Undo,
 )  # fmt: skip
 """Every kind of decision, in the order of the glossary."""
 
@@ -286,6 +301,8 @@ def guard(  # noqa: C901 - one case for each kind of decision
     6. more weight than now by SetExposure, SetPolicy or a Resume after a halt, and Approve: operators only;
     7. Undo: while the rollback window since the promotion has not passed;
     8. Start, Advance and Promote: need the word of those who were asked by webhook, if any were.
+
+    GivePlaces moves no traffic: it passes.
     """
     demand = judgement.reason if judgement.rollback else outside.demanded
     if demand is not None and state.active:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from router.core.labels import LabelCount, LabelledPair
     from router.core.observations import Comparison, CounterKey, Pair
     from router.core.rollout import RolloutState, Spec, Step
+    from router.core.slices import Popular
     from router.core.traffic import Variant
 
 
@@ -145,7 +146,8 @@ class Heartbeat:
     """Sign of life of one process. `boot` names one process start and is never reused.
 
     `applied` maps a Route to the revision this process acts by and the wall-clock second it took effect; `watched` is
-    what a control process has measured.
+    what a control process has measured, `popular` what a gateway worker has counted of the values of a Route's slices
+    while places are free.
     """
 
     boot: str
@@ -156,6 +158,7 @@ class Heartbeat:
     config_digest: str
     applied: "Mapping[str, tuple[int, float]]"
     watched: "Mapping[str, Watched]" = field(default_factory=dict)
+    popular: "Mapping[str, Popular]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from router.core import decisions as d
 from router.core.errors import IllegalTransitionError
+from router.core.slices import may_follow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,8 @@ class GateSpec:
     weight: float = 1.0
     slack_ms: float = 2.0
     beyond: float | None = None
+    slices: str | None = None
+    """`each`: asked of every slice of the Route by itself, for harm only."""
 
     @property
     def margin(self) -> float:
@@ -171,6 +174,8 @@ class RolloutState:
     """Hashes of the rollout blocks ever started here, oldest first, so that a file never starts one twice."""
     halted: bool = False
     """Whether a breaker has taken the weight away: an operator's Resume gives back the step's own shares."""
+    slices: tuple[str, ...] = ()
+    """The places of this rollout's slices (`router.core.slices`): their number, and what has one, never changes."""
     unknown: tuple[tuple[str, str], ...] = field(default=(), compare=False, kw_only=True)
     """Fields that a newer version wrote, name and JSON: carried through every move, so that an older process that
     decides does not take them away. Two states that differ in nothing else are equal."""
@@ -235,6 +240,7 @@ TRANSITIONS: "Mapping[tuple[Phase, type[d.Decision]], Phase]" = {
     (Phase.PROGRESSING, d.Approve): Phase.PROGRESSING,
     (Phase.PROGRESSING, d.SetExposure): Phase.PROGRESSING,
     (Phase.PROGRESSING, d.SetPolicy): Phase.PROGRESSING,
+    (Phase.PROGRESSING, d.GivePlaces): Phase.PROGRESSING,
     (Phase.PROGRESSING, d.Advance): Phase.PROGRESSING,
     (Phase.PROGRESSING, d.Pause): Phase.PAUSED,
     (Phase.PROGRESSING, d.Promote): Phase.PROMOTED,
@@ -244,6 +250,7 @@ TRANSITIONS: "Mapping[tuple[Phase, type[d.Decision]], Phase]" = {
     (Phase.PAUSED, d.Resume): Phase.PROGRESSING,
     (Phase.PAUSED, d.SetExposure): Phase.PAUSED,
     (Phase.PAUSED, d.SetPolicy): Phase.PAUSED,
+    (Phase.PAUSED, d.GivePlaces): Phase.PAUSED,
     (Phase.PAUSED, d.Advance): Phase.PROGRESSING,
     (Phase.PAUSED, d.Promote): Phase.PROMOTED,
     (Phase.PAUSED, d.RollBack): Phase.ROLLED_BACK,
@@ -269,7 +276,7 @@ def apply(
     A new Exposure opens (its id is the new revision) whenever weight or mirror change, and with each Start, Advance and
     SetPolicy, whose steps have clocks and counts of their own; `thresholds` are what it freezes, but for a Start, which
     has no past. Raises IllegalTransitionError, and changes nothing, where TRANSITIONS has no entry, there is no next
-    step, or one more exposure than EXPOSURES would open and the weight not fall.
+    step, a slice would lose its place, or one more exposure than EXPOSURES would open and the weight not fall.
     """
     phase = TRANSITIONS.get((state.phase, type(decision)))
     if phase is None:
@@ -288,7 +295,7 @@ def apply(
     return replace(after, exposure=replace(after.exposure, thresholds=thresholds))
 
 
-def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
+def _effect(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of decision
     state: RolloutState, decision: "d.Decision", now_s: float
 ) -> RolloutState:
     """What each decision does beyond phase, revision and reason."""
@@ -297,6 +304,7 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
             fresh = replace(
                 state, id=decision.rollout_id, spec=decision.spec, steps=decision.steps, started_s=now_s,
                 previous_stable="", seen_blocks=_remember(state.seen_blocks, block_hash_of(decision.rollout_id)),
+                slices=decision.slices,
             )  # fmt: skip
             opened = _enter_step(fresh, 0, decision.spec.policy, now_s)
             # Same shares as the rollout before, yet other users: a rollout never continues the evidence of another.
@@ -318,6 +326,10 @@ def _effect(  # noqa: C901, PLR0911 - one case for each kind of decision
             return replace(_expose(state, state.policy, weight_bp, mirror_bp, now_s), halted=halted)
         case d.Approve():
             return replace(state, approved=True)
+        case d.GivePlaces():
+            if not may_follow(state.slices, decision.slices):
+                raise IllegalTransitionError(state.phase, decision.kind, (), "a slice keeps its place for the rollout")
+            return replace(state, slices=decision.slices)
         case d.Promote():
             switched = replace(state, stable=state.candidate, previous_stable=state.stable, halted=False)
             return _open(switched, state.policy, 0, 0, now_s)  # always: it says since when there is something to undo

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from router.core.options import Options
     from router.core.rollout import Exposure, RolloutState
+    from router.core.slices import SliceSource
 
 SERVE = b"serve"
 MIRROR = b"mirror"
@@ -247,6 +248,9 @@ class Route:
     comparator: str | None = None
     comparator_options: "Options" = ()
     adapter_options: "Options" = ()
+    slices: "tuple[SliceSource, ...]" = ()
+    max_slices: int = 5
+    """Values of one source that have a slice of their own."""
 
 
 @dataclass(frozen=True, slots=True)

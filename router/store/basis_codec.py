@@ -10,6 +10,7 @@ from router.core.decisions import (
     DECISIONS,
     Actor,
     Decision,
+    GivePlaces,
     Outside,
     Promote,
     SetExposure,
@@ -20,6 +21,7 @@ from router.core.observations import CounterKey
 from router.core.rollout import FULL_BP, Step
 from router.store import fields as f
 from router.store.fields import Fields, UnreadableRecordError
+from router.store.popular_codec import popular_to_json, read_popular
 from router.store.state_codec import decode_state, encode_state, read_spec, read_step, spec_to_json, step_to_json
 
 VERSION = 1
@@ -106,11 +108,13 @@ def _counters(record: Fields) -> Mapping[CounterKey, int]:
 
 
 def _facts_to_json(facts: Facts) -> dict[str, object]:
-    return {"idle_s": facts.idle_s, "lagging": facts.lagging}
+    popular = None if facts.popular is None else popular_to_json(facts.popular)
+    return {"idle_s": facts.idle_s, "lagging": facts.lagging, "popular": popular}
 
 
 def _facts(record: Fields) -> Facts:
-    return Facts(idle_s=record.number("idle_s"), lagging=record.text_or_none("lagging"))
+    popular = None if record.values.get("popular") is None else read_popular(record.record("popular"))
+    return Facts(idle_s=record.number("idle_s"), lagging=record.text_or_none("lagging"), popular=popular)
 
 
 def _ages(record: Fields) -> Ages:
@@ -135,7 +139,10 @@ def _proposal_to_json(decision: Decision) -> dict[str, object]:
     match decision:
         case Start():
             steps = [step_to_json(step) for step in decision.steps]
-            return {**common, "rollout_id": decision.rollout_id, "spec": spec_to_json(decision.spec), "steps": steps}
+            return {**common, "rollout_id": decision.rollout_id, "spec": spec_to_json(decision.spec), "steps": steps,
+                    "slices": decision.slices}  # fmt: skip
+        case GivePlaces():
+            return {**common, "slices": decision.slices}
         case SetPolicy():
             return {**common, "policy": decision.policy, "steps": [step_to_json(step) for step in decision.steps]}
         case SetExposure():
@@ -154,7 +161,10 @@ def _proposal(record: Fields) -> Decision:
     reason, actor = record.text("reason"), _actor(record)
     if issubclass(found, Start):
         rollout_id, spec = record.text("rollout_id"), read_spec(record.record("spec"))
-        return Start(reason=reason, actor=actor, rollout_id=rollout_id, spec=spec, steps=_steps(record))
+        slices = _slices(record)
+        return Start(reason=reason, actor=actor, rollout_id=rollout_id, spec=spec, steps=_steps(record), slices=slices)
+    if issubclass(found, GivePlaces):
+        return GivePlaces(reason=reason, actor=actor, slices=_slices(record))
     if issubclass(found, SetPolicy):
         return SetPolicy(reason=reason, actor=actor, policy=record.text("policy"), steps=_steps(record))
     if issubclass(found, SetExposure):
@@ -163,6 +173,10 @@ def _proposal(record: Fields) -> Decision:
     if issubclass(found, Promote):
         return Promote(reason=reason, actor=actor, full=record.flag("full"))
     return found(reason=reason, actor=actor)
+
+
+def _slices(record: Fields) -> tuple[str, ...]:
+    return record.texts("slices") if "slices" in record.values else ()  # of before there were slices
 
 
 def _steps(record: Fields) -> tuple[Step, ...]:

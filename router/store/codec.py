@@ -12,10 +12,12 @@ import orjson
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement, Verdict
 from router.core.ports import Heartbeat, Notice, Watched
 from router.core.rollout import FULL_BP
+from router.core.slices import Popular
 from router.store import fields as f
 from router.store.basis_codec import read_basis
 from router.store.fields import RECORD_BYTES, Fields, UnreadableRecordError
 from router.store.pair_codec import decode_pairs, encode_pairs, pair_to_json
+from router.store.popular_codec import popular_to_json, read_popular
 from router.store.state_codec import decode_state, encode_state
 
 __all__ = [
@@ -158,6 +160,8 @@ def _gate_to_json(gate: GateResult) -> dict[str, object]:
         "proof_at": gate.proof_at,
         "counts": gate.counts,
         "more_requests": gate.more_requests,
+        "slice": gate.slice,
+        "proves": gate.proves,
     }
 
 
@@ -179,6 +183,8 @@ def _gate(record: Fields) -> GateResult:
         proof_at=record.number("proof_at"),
         counts=tuple(_count(row, record.at("counts")) for row in f.items(record.get("counts"), record.at("counts"))),
         more_requests=None if record.get("more_requests") is None else record.whole("more_requests"),
+        slice=record.text("slice") if "slice" in record.values else "",  # judgements of before there were slices
+        proves=record.flag("proves") if "proves" in record.values else True,
     )
 
 
@@ -204,6 +210,8 @@ def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
             route: [one.exposure, one.exposed_s, one.started_s, one.running_s]
             for route, one in heartbeat.watched.items()
         }
+    if heartbeat.popular:  # of gateways only
+        record["popular"] = {route: popular_to_json(one) for route, one in heartbeat.popular.items()}
     return orjson.dumps(record)
 
 
@@ -220,6 +228,7 @@ def decode_heartbeat(raw: bytes | str) -> Heartbeat:
         config_digest=record.text("config_digest"),
         applied=_applied(applied.values, applied.where),
         watched=_watched(record),
+        popular=_popular(record),
     )
 
 
@@ -232,6 +241,13 @@ def _watched(record: Fields) -> dict[str, Watched]:
         route: Watched(f.whole(row[0], where), *(f.number(value, where) for value in row[1:4]))
         for route, row in rows.items()
     }
+
+
+def _popular(record: Fields) -> dict[str, Popular]:
+    if "popular" not in record.values:
+        return {}
+    routes = record.record("popular")
+    return {route: read_popular(routes.record(route)) for route in routes.values}
 
 
 def _applied(values: Mapping[str, object], where: str) -> dict[str, tuple[int, float]]:

@@ -54,6 +54,7 @@ def encode_state(state: RolloutState) -> bytes:
             "previous_stable": state.previous_stable,
             "seen_blocks": state.seen_blocks,
             "halted": state.halted,
+            "slices": state.slices,
         }
     )
     # States are written a few times a minute and everything hangs on them, so the proof is worth its 50 us.
@@ -89,6 +90,7 @@ def decode_state(raw: bytes | str) -> RolloutState:
         previous_stable=record.text("previous_stable"),
         seen_blocks=record.texts("seen_blocks"),
         halted="halted" in record.values and record.flag("halted"),  # states of before there was a breaker
+        slices=record.texts("slices") if "slices" in record.values else (),
         unknown=tuple(
             (name, orjson.dumps(value).decode()) for name, value in record.values.items() if name not in _OURS
         ),
@@ -202,6 +204,7 @@ def _gate_to_json(gate: GateSpec) -> dict[str, object]:
         "weight": gate.weight,
         "slack_ms": gate.slack_ms,
         "beyond": gate.beyond,
+        "slices": gate.slices,
     }
 
 
@@ -219,4 +222,5 @@ def _gate(record: Fields) -> GateSpec:
         weight=record.number("weight"),
         slack_ms=record.number("slack_ms"),
         beyond=record.number_or_none("beyond"),
+        slices=record.text_or_none("slices") if "slices" in record.values else None,
     )

@@ -5,12 +5,16 @@ from router.core.decisions import Advance, Counts, DecisionRecord, GateResult, J
 from router.core.observations import Comparison, CounterKey, Outcome, Pair, PairSide
 from router.core.ports import Heartbeat, RecordBatch
 from router.core.rollout import Exposure, GateSpec, Phase, RolloutState, Spec, Step
+from router.core.slices import Popular
 from router.store.codec import encode_pairs
 
 NOW_S = 1_790_000_000.125
 """A second in September 2026, with a fraction that floats hold exactly."""
 
 ROLLOUT = "a1b2c3d4e5f6.1"
+
+
+SAMPLE_POPULAR = Popular(ROLLOUT, {"country": 1_000}, {"country=fr": 40, "country=a|b": 9})
 
 
 def sample_state(route: str, revision: int = 1, epoch: int = 1) -> RolloutState:
@@ -38,6 +42,7 @@ def sample_state(route: str, revision: int = 1, epoch: int = 1) -> RolloutState:
         started_s=NOW_S - 60.0,
         previous_stable="v0",
         seen_blocks=("0f0f0f", "a1b2c3d4e5f6"),
+        slices=("country=other", "country=none", "country=de", "country="),
     )
 
 
@@ -85,7 +90,10 @@ def sample_basis(route: str, revision: int = 1) -> Basis:
         CounterKey(revision, "latency", "", "candidate", "230"): 7,
     }
     state, proposal = sample_state(route, revision), Advance(reason="next: „v2“")
-    facts, outside = Facts(12.5, "b1 not yet"), Outside("frozen until Mon", "nobody agreed", "the pager demands it")
+    facts, outside = (
+        Facts(12.5, "b1 not yet", SAMPLE_POPULAR),
+        Outside("frozen until Mon", "nobody agreed", "the pager demands it"),
+    )
     return Basis(state, NOW_S, counters, keyed=True, proposals=(proposal,), facts=facts, outside=outside)
 
 
@@ -116,4 +124,5 @@ def sample_batch(route: str, sequence: int, pairs: int = 1, boot: str = "boot1",
 
 def sample_heartbeat(boot: str, at_s: float = NOW_S) -> Heartbeat:
     """Return the sign of life of a gateway worker."""
-    return Heartbeat(boot, "gateway", "host1", 4711, at_s, "c0ffee", {"digits": (3, at_s - 1.0)})
+    return Heartbeat(boot, "gateway", "host1", 4711, at_s, "c0ffee", {"digits": (3, at_s - 1.0)},
+                     popular={"digits": SAMPLE_POPULAR})  # fmt: skip

@@ -12,6 +12,7 @@ from router.core.decisions import (
     Approve,
     Counts,
     Decision,
+    GivePlaces,
     Hold,
     Judgement,
     Pause,
@@ -26,6 +27,7 @@ from router.core.decisions import (
 )
 from router.core.errors import IllegalTransitionError
 from router.core.rollout import FULL_BP, Phase, RolloutState, Spec, Step, apply, idle_state
+from router.core.slices import may_follow
 
 LAWS = settings(max_examples=200, deadline=None, derandomize=True)
 
@@ -63,6 +65,7 @@ def decisions(by: st.SearchStrategy[Actor]) -> st.SearchStrategy[Decision]:
         st.builds(Approve, **said),
         st.builds(SetExposure, **said, weight_bp=st.none() | shares, mirror_bp=st.none() | shares),
         st.builds(SetPolicy, **said, policy=st.sampled_from(["shadow", "canary"]), steps=steps),
+        st.builds(GivePlaces, **said, slices=st.sampled_from([(), ("t=other", "t=none", "t=a")])),
         st.builds(Promote, **said, full=st.booleans()),
         st.builds(RollBack, **said),
         st.builds(Undo, **said),
@@ -72,6 +75,7 @@ def decisions(by: st.SearchStrategy[Actor]) -> st.SearchStrategy[Decision]:
             rollout_id=st.sampled_from(["a.1", "b.1", "b.2"]),
             spec=st.just(Spec("v2", "canary")),
             steps=steps,
+            slices=st.sampled_from([(), ("t=other", "t=none", "t=")]),
         ),
     )
 
@@ -119,6 +123,17 @@ def test_a_candidate_has_traffic_only_while_a_rollout_is_under_way(
         assert 0 <= exposure.weight_bp <= FULL_BP
         assert 0 <= exposure.mirror_bp <= FULL_BP
         assert state.active or (exposure.weight_bp, exposure.mirror_bp) == (0, 0)
+
+
+@given(histories)
+@LAWS
+def test_a_slice_keeps_its_place_while_the_rollout_lasts(history: list[tuple[Decision, Judgement, float]]) -> None:
+    """Whoever decides what: only free places change, so the weights of the evidence do not."""
+    state = idle_state("digits", "v1", 0.0)
+    for proposed, judgement, seconds in history:
+        before = state
+        state, applied = decide(state, proposed, judgement, seconds)
+        assert isinstance(applied, Start) or may_follow(before.slices, state.slices)
 
 
 @given(histories, histories)

@@ -9,6 +9,7 @@ from router.core.decisions import (
     Advance,
     Approve,
     Decision,
+    GivePlaces,
     Hold,
     Pause,
     Promote,
@@ -50,6 +51,7 @@ MOVES: dict[str, Decision] = {
     "approve": Approve(reason="agreed"),
     "set_exposure": SetExposure(reason="a bit", weight_bp=300),
     "set_policy": SetPolicy(reason="at once", policy="blue_green", steps=(Step(weight_bp=FULL_BP),)),
+    "give_places": GivePlaces(reason="they come often", slices=()),
     "promote": Promote(reason="good", full=True),
     "roll_back": RollBack(reason="bad"),
     "undo": Undo(reason="back"),
@@ -64,6 +66,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "approve": "progressing",
         "set_exposure": "progressing",
         "set_policy": "progressing",
+        "give_places": "progressing",
         "pause": "paused",
         "promote": "promoted",
         "roll_back": "rolled_back",
@@ -73,6 +76,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "approve": "paused",
         "set_exposure": "paused",
         "set_policy": "paused",
+        "give_places": "paused",
         "resume": "progressing",
         "advance": "progressing",
         "promote": "promoted",
@@ -236,3 +240,17 @@ def test_the_last_64_blocks_are_remembered_oldest_first() -> None:
 def test_a_rollout_id_names_its_block_before_the_last_dot() -> None:
     """The rest is the attempt."""
     assert block_hash_of("0123456789ab.12") == "0123456789ab"
+
+
+def test_a_slice_keeps_its_place_for_the_rollout_and_the_next_begins_anew() -> None:
+    """Giving places opens no exposure and moves no traffic; taking one away is refused."""
+    free, given = ("t=other", "t=none", "t="), ("t=other", "t=none", "t=acme")
+    started = apply(idle_state("digits", "v1", NOW_S), replace(START, slices=free), NOW_S)
+    after = apply(started, GivePlaces(reason="often", slices=given), LATER_S)
+    assert after == replace(started, revision=started.revision + 1, reason="often", slices=given)
+    for other in (free, ("t=other", "t=none", "t=bolt"), given[:2]):
+        with pytest.raises(IllegalTransitionError, match="a slice keeps its place"):
+            apply(after, GivePlaces(reason="no", slices=other), LATER_S)
+    ended = apply(after, RollBack(reason="bad"), LATER_S)
+    again = apply(ended, replace(START, rollout_id="0123456789ab.2", slices=free), LATER_S)
+    assert again.slices == free

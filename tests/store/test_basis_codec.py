@@ -15,6 +15,7 @@ from router.core.decisions import (
     Actor,
     ActorKind,
     Decision,
+    GivePlaces,
     Outside,
     Promote,
     SetExposure,
@@ -23,6 +24,7 @@ from router.core.decisions import (
 )
 from router.core.observations import CUTS, CounterKey
 from router.core.rollout import EXPOSURES, Phase, idle_state
+from router.core.slices import Popular
 from router.store import codec
 from router.store.basis_codec import basis_to_json, decode_basis, encode_basis
 from router.store.fields import UnreadableRecordError
@@ -40,6 +42,8 @@ def every_decision() -> list[Decision]:
     special: list[Decision] = [
         Start(reason="go", actor=OLGA, rollout_id="a.1", spec=state.spec, steps=state.steps),
         SetPolicy(reason="go", actor=OLGA, policy="shadow", steps=state.steps),
+        Start(reason="go", rollout_id="a.2", spec=state.spec, steps=state.steps, slices=("t=other", "t=none", "t=")),
+        GivePlaces(reason="often", slices=("t=other", "t=none", "t=\u00fc|%7C")),
         SetExposure(reason="go", actor=OLGA, weight_bp=0),
         SetExposure(reason="go", mirror_bp=10_000),
         Promote(reason="go", actor=OLGA, full=True),
@@ -66,7 +70,10 @@ def test_a_basis_survives_its_codec(basis: Basis) -> None:
 
 def test_every_fact_is_recorded() -> None:
     """A fact that the loop decides by and the record forgets would make replays lie."""
-    made: dict[object, object] = {float: 1.5, str | None: "said so", bool: True, int: 3}
+    made: dict[object, object] = {
+        float: 1.5, str | None: "said so", bool: True, int: 3,
+        "Popular | None": Popular("a.1", {"t": 9}, {"t=acme": 3}),
+    }  # fmt: skip
     facts = Facts(**{one.name: made[one.type] for one in fields(Facts)})  # type: ignore[arg-type]
     outside = Outside(**{one.name: made[one.type] for one in fields(Outside)})  # type: ignore[arg-type]
     found = decode_basis(encode_basis(replace(BASIS, facts=facts, outside=outside)))
