@@ -1,14 +1,16 @@
 """What no single block can know: names that must exist, and parts that must fit together."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.core.config import Listener, TokenConfig
 from router.core.errors import ConfigError
 from router.core.options import Options, configured
+from router.core.payloads import FieldPath, Selection
 from router.core.ports import ChecksVariants, Comparator, ModelAdapter, RolloutPolicy
 from router.core.rollout import Spec, Step
+from router.core.slices import SliceKind, SliceSource, at_path, slice_value
 from router.core.traffic import Match, Route, Variant
 from router.settings.findings import Finding, Location, nearest
 from router.settings.forms import is_loopback
@@ -88,8 +90,9 @@ def options_fit(plugin: ModelAdapter | Comparator, options: Options, at: Locatio
 def rollout_fits(block: RolloutBlock, at: Location) -> Iterator[Finding]:
     """Yield gates that cannot be told apart, and steps that name gates which do not exist."""
     names = Counter(gate.full_name for gate in block.gates)
+    each = tuple(f"{gate.full_name}@" for gate in block.gates if gate.slices)  # as the gate of each slice is called
     for index, gate in enumerate(block.gates):
-        if names[gate.full_name] > 1:
+        if names[gate.full_name] > 1 or gate.full_name.startswith(each):
             yield Finding((*at, "gates", index, "name"), gate.full_name, "a name of its own: give it a `name:`")
     for index, step in enumerate(block.steps):
         for position, name in enumerate(step.gates):
@@ -104,6 +107,43 @@ def copies_fit(route: Route, spec: Spec, policy: RolloutPolicy, at: Location) ->
         if step.mirror_bp and not route.mirror_safe:
             yield Finding(at, route.mirror_safe, _copies_advice(spec, number, step))
             return
+
+
+def slices_may_be_kept(sources: Sequence[SliceSource], redact: Sequence[FieldPath], at: Location) -> Iterator[Finding]:
+    """Yield each source whose values stand where nothing may be kept: slices are kept in the store."""
+    everything = Selection(keep=(FieldPath(()),), redact=tuple(redact))
+    for index, source in enumerate(sources):
+        if source.kind is SliceKind.JSON:
+            body: object = ""
+            for name in reversed(source.path):
+                body = {name: body}
+            if at_path(everything.of(body), source.path) is None:
+                expected = "a field that pairs.redact does not name: values of slices are kept in the store"
+                yield Finding((*at, index), f"json:{source.key}", expected)
+
+
+def slices_fit(route: Route, spec: Spec, at: Location) -> Iterator[Finding]:
+    """Yield each gate that is asked of slices which this route does not count, or not for such a gate."""
+    sources = {source.name: source for source in route.slices}
+    by_header = any(source.kind is SliceKind.HEADER for source in route.slices)
+    for index, gate in enumerate(spec.gates):
+        here: Location = (*at, "gates", index)
+        if gate.slices is not None and not sources:
+            yield Finding((*here, "slices"), gate.slices, "`slices:` on the route, which say what each is")
+        elif gate.slices is not None and gate.metric != "disagreement" and not by_header:
+            yield Finding((*here, "slices"), gate.slices, f"a slice by header on the route, for {gate.metric}")
+        if gate.slice is None:
+            continue
+        source = sources.get(gate.slice.partition("=")[0])
+        if source is None or "=" not in gate.slice:
+            known = ", ".join(f"{name}=VALUE" for name in sources) or "none, since the route has no `slices:`"
+            yield Finding((*here, "slice"), gate.slice, f"a slice of this route: {known}")
+        elif slice_value(value := gate.slice.partition("=")[2]) != value:
+            expected = f"a value as slices have it: {source.of(slice_value(value))}"
+            yield Finding((*here, "slice"), gate.slice, expected)
+        elif source.kind is SliceKind.JSON and gate.metric in ("error_rate", "latency"):
+            expected = f"a slice by header: {gate.metric} is about all requests, and only those copied have bodies read"
+            yield Finding((*here, "slice"), gate.slice, expected)
 
 
 def _copies_advice(spec: Spec, number: int, step: Step) -> str:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSc
 from router.core.config import STORE_SCHEMES
 from router.core.options import Option, PluginUse
 from router.core.payloads import FieldPath
+from router.core.slices import SliceKind, SliceSource
 from router.core.traffic import AffinityKind, AffinitySource, Backend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -146,6 +147,14 @@ def payload_paths(value: object) -> object:
     return [] if value is False else value
 
 
+def slice_source(value: object) -> SliceSource:
+    """Return where `header:NAME` or `json:PATH` says the value of a slice is."""
+    source = SliceSource.parse(value if isinstance(value, str) else "")
+    if source.kind is SliceKind.HEADER and not _TOKEN.fullmatch(source.key):
+        raise ValueError("the name of a header field after header:")
+    return source
+
+
 def plugin_use(value: object) -> PluginUse:
     """Return which plug-in is meant: a plain name, or a block with `name` and its options."""
     if isinstance(value, str):
@@ -208,6 +217,11 @@ Plugin = Annotated[
             "examples": ["label", {"name": "numeric", "abs": 0.01, "rel": "1%"}],
         }
     ),
+]
+Slice = Annotated[
+    SliceSource,
+    PlainValidator(slice_source),
+    WithJsonSchema({"type": "string", "examples": ["header:x-tenant", "json:$.parameters.region"]}),
 ]
 _PATH_SCHEMA = {"type": "string", "examples": ["$.inputs[*].name", "$..email"]}
 PayloadPath = Annotated[FieldPath, PlainValidator(payload_path), WithJsonSchema(_PATH_SCHEMA)]

@@ -64,6 +64,7 @@ def rollout_from_json(body: object, route: Route, *, stable: str, policies: Mapp
         findings += checks.rollout_fits(block, ())
         if block.policy in policies:
             findings += checks.copies_fit(route, block.value(), policies[block.policy], ("mirror_safe",))
+        findings += checks.slices_fit(route, block.value(), ())
         if not findings:
             return block.value()
     raise SettingsError("", [("", finding) for finding in findings])
@@ -103,6 +104,10 @@ def _server_checks(settings: Settings, broken: frozenset[str], beside: Path) -> 
         yield from tls_files.usable(settings.gateway.tls.value(beside), ("gateway", "tls"))
     if "admin" in listeners and "auth" not in broken:
         yield from checks.admin_is_closed(listeners["admin"], tokens)
+    if not broken & {"routes", "pairs"}:
+        redact = settings.pairs.value().payloads.redact
+        for name, block in settings.routes.items():
+            yield from checks.slices_may_be_kept(block.slices, redact, ("routes", name, "slices"))
     if not settings.routes and "routes" not in broken:
         yield Finding(("routes",), Plain("none"), "at least one route")
 
@@ -134,6 +139,7 @@ def _plugin_checks(block: RouteBlock, route: Route, known: Known, at: Location) 
     if block.rollout and block.rollout.policy in known.policies:
         policy = known.policies[block.rollout.policy]
         yield from checks.copies_fit(route, block.rollout.value(), policy, (*at, "mirror_safe"))
+        yield from checks.slices_fit(route, block.rollout.value(), (*at, "rollout"))
 
 
 def _mirror_safe(block: RouteBlock, known: Known) -> bool:

@@ -68,6 +68,9 @@ class GateBlock(Block):
     name: Text | None = Field(None, description="For steps and reports; unset: metric[:label][@slice].")
     label: Text | None = Field(None, description="The class that recall, precision or f1 is about.")
     slice: Text | None = Field(None, description="Only requests of this slice.")
+    slices: Literal["each"] | None = Field(
+        None, description="each: asked of every slice of the route by itself; it finds harm and proves nothing."
+    )
     dry_run: bool = Field(default=False, description="Measured and shown, but never decides.")
     weight: float = Field(1.0, gt=0, le=1_000, description="Importance among the gates when harm is weighed up.")
     slack: DurationOrZero = written("2ms", "Only latency: added to its thresholds, so that 0.2ms may become 1ms.")
@@ -96,6 +99,10 @@ class GateBlock(Block):
             raise ValueError(f"`label:`, the class whose {self.metric} is meant")
         if not takes.per_label and self.label is not None:
             raise ValueError(f"no `label:`, since {self.metric} is not of one class")
+        if self.slice is not None and self.slices is not None:
+            raise ValueError("either `slice`, one of them, or `slices: each`")
+        if self.slices is not None and self.metric not in ("error_rate", "disagreement"):
+            raise ValueError(f"`slices: each` with error_rate or disagreement; {self.metric} takes one `slice:`")
         if "slack" in self.model_fields_set and self.metric != "latency":
             raise ValueError(f"no `slack:`, since {self.metric} is no time")
         if self.beyond is not None and self.metric != "disagreement":
@@ -112,7 +119,11 @@ class GateBlock(Block):
         """The gate's own name, or one made of metric, label and slice."""
         if self.name is not None:
             return self.name
-        return self.metric + (f":{self.label}" if self.label else "") + (f"@{self.slice}" if self.slice else "")
+        return (
+            self.metric
+            + (f":{self.label}" if self.label else "")
+            + (f"@{self.slice or self.slices}" if self.slice or self.slices else "")
+        )
 
     def value(self) -> GateSpec:
         """Return the gate in fractions. A decrease of a score is an increase of what is missing to it."""
@@ -129,6 +140,7 @@ class GateBlock(Block):
             weight=self.weight,
             slack_ms=self.slack * 1_000,
             beyond=self.beyond,
+            slices=self.slices,
         )
 
 

@@ -19,7 +19,18 @@ from router.core.traffic import (
     Variant,
 )
 from router.settings.block import Block, written
-from router.settings.forms import Affinity, BackendUrl, HeaderName, HeaderValue, Host, HostField, Name, Path, Plugin
+from router.settings.forms import (
+    Affinity,
+    BackendUrl,
+    HeaderName,
+    HeaderValue,
+    Host,
+    HostField,
+    Name,
+    Path,
+    Plugin,
+    Slice,
+)
 from router.settings.freeze_block import FreezeBlock
 from router.settings.rollout_blocks import RolloutBlock
 from router.settings.units import Duration, Share, Size
@@ -222,10 +233,23 @@ class RouteBlock(Block):
         description="How answers are compared: a name, or `{name: numeric, abs: 0.01}` with options (comparing.md); "
         "unset: the adapter's choice.",
     )
+    slices: Annotated[list[Slice], Field(max_length=4)] = Field(
+        [], description="Groups of requests that gates may be asked of: header:NAME, json:PATH of the request's body."
+    )
+    max_slices: Annotated[int, Field(ge=1, le=10)] = Field(
+        5, description="Values of one source that are counted by themselves; the others together are `other`."
+    )
     freeze: list[FreezeBlock] = Field(
         [], description="Times in which its candidate gets no more traffic, beside those of the whole file."
     )
     rollout: RolloutBlock | None = Field(None, description="Started when the store has never seen this block.")
+
+    @model_validator(mode="after")
+    def _slices_differ(self) -> "RouteBlock":
+        names = [source.name for source in self.slices]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"one of `slices` called {double}; there are several")
+        return self
 
     def value(self, name: str, beside: FilePath, *, mirror_safe: bool) -> Route:
         """Return the route; `mirror_safe` is what file and adapter say together."""
@@ -250,6 +274,8 @@ class RouteBlock(Block):
                 first_byte_s=self.rescue.first_byte,
                 budget_bp=self.rescue.budget,
             ),
+            slices=tuple(self.slices),
+            max_slices=self.max_slices,
             comparator=self.comparator.name if self.comparator else None,
             comparator_options=self.comparator.options if self.comparator else (),
         )

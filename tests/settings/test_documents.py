@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from router.core.config import TurnoutConfig
+from router.plugins import load_comparators
 from router.settings import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,29 @@ def test_the_reference_is_that_of_the_code() -> None:
     script = ROOT / "scripts" / "config_reference.py"
     made = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "configuration.md").read_text() == made
+
+
+def test_the_example_of_the_page_on_comparing_loads(read: Callable[..., TurnoutConfig]) -> None:
+    """A comparator with options."""
+    page = (ROOT / "docs" / "comparing.md").read_text()
+    route = read(page.partition("```yaml\n")[2].partition("```")[0]).routes["prices"]
+    assert (route.comparator, route.comparator_options) == ("numeric", (("abs", 0.01), ("rel", "1%")))
+
+
+def test_the_example_of_the_page_on_slices_loads(read: Callable[..., TurnoutConfig]) -> None:
+    """Two sources, and gates of one slice and of each."""
+    page = (ROOT / "docs" / "slices.md").read_text()
+    config = read(page.partition("```yaml\n")[2].partition("```")[0])
+    assert [source.name for source in config.routes["prices"].slices] == ["tenant", "region"]
+    assert [gate.slice or gate.slices for gate in config.rollouts["prices"].gates] == [
+        None, "tenant=acme", "each", "region=eu",
+    ]  # fmt: skip
+
+
+def test_the_page_on_comparing_names_every_comparator() -> None:
+    """With a row for each."""
+    page = (ROOT / "docs" / "comparing.md").read_text()
+    assert [name for name in load_comparators() if f"\n| `{name}` |" not in page] == []
 
 
 def test_the_examples_of_the_reference_load(read: Callable[..., TurnoutConfig]) -> None:

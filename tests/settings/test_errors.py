@@ -194,6 +194,13 @@ SAMPLE = (Path(__file__).parent / "sample.yaml").read_text()
         ('pairs: {payloads: ["$.a[0]"]}', "pairs.payloads[0]: got '$.a[0]', expected a field path like $.inputs[*]"),
         ("pairs: {redact: [name]}", "pairs.redact[0]: got 'name', expected a field path like $.inputs[*].name"),
         (
+            (
+                "pairs: {redact: [$..tenant]}\nroutes: {r: {adapter: open_inference, variants: {v1: {url: http://a}}, "
+                "stable: v1, slices: [header:x-site, json:$.user.tenant]}}"
+            ),
+            "routes.r.slices[1]: got 'json:$.user.tenant', expected a field that pairs.redact does not name",
+        ),
+        (
             "recorder: {answer: 20MiB}",
             "recorder: got a block of fields, expected `answers` at least twice `answer`: a pair has two of them",
         ),
@@ -235,6 +242,11 @@ def test_a_wrong_field_is_named_with_its_value_and_what_was_expected(refused: Re
         ("affinity: ['header:']", "affinity[0]", "header:NAME, cookie:NAME or query:NAME"),
         ("affinity: ['cookie:a b']", "affinity[0]", "the name of a cookie after cookie:"),
         ("affinity: [header:X-Request-Id]", "affinity[0]", "with x-request-id each request could choose its side"),
+        ("slices: [cookie:a]", "slices[0]", "header:NAME or json:PATH"),
+        ("slices: ['header:a b']", "slices[0]", "the name of a header field after header:"),
+        ("slices: ['json:$.a[*]']", "slices[0]", "a path of names only"),
+        ("slices: [header:x-a, header:a]", "routes.digits", "one of `slices` called a; there are several"),
+        ("slices: ['json:$.a[\"b=c\"]']", "slices[0]", "a path whose last name is printable, at most 32 characters"),
         ("comparator: lable", "comparator", "the name of a comparator; did you mean label? Known: argmax, boxes,"),
         ("comparator: {name: lable}", "comparator.name", "the name of a comparator; did you mean label?"),
         ("comparator: {abs: 1}", "comparator", "a plug-in's name, or a block with `name` and options"),
@@ -715,3 +727,30 @@ def damaged(text: str, chance: random.Random) -> str:
                 words = re.findall(r"\w+", text)
                 text = text.replace(chance.choice(words), chance.choice(words), 1)
     return text
+
+
+@pytest.mark.parametrize(
+    ("slices", "gates", "field", "expected"),
+    [
+        ("", "slice: tenant=a", "[0].slice", "a slice of this route: none, since the route has no `slices:`"),
+        ("", "slices: each", "[0].slices", "`slices:` on the route"),
+        ("header:t", "slice: t", "[0].slice", "a slice of this route: t=VALUE"),
+        ("header:t", "slice: t=", "[0].slice", "a value as slices have it: t=none"),
+        ("header:t", f"slice: t={'x' * 33}", "[0].slice", f"a value as slices have it: t={'x' * 23}~"),
+        ("json:$.region", "slice: region=eu", "[0].slice", "a slice by header: error_rate is about all requests"),
+        ("json:$.region", "slices: each", "[0].slices", "a slice by header on the route, for error_rate"),
+        (
+            "header:t",
+            "slices: each, name: error_rate}, {metric: error_rate, max: 1%, slice: t=a",
+            "[1].name",
+            "a name of its own: give it a `name:`",
+        ),
+    ],
+)
+def test_a_gate_of_slices_that_are_not_counted_is_refused(
+    route: Route, slices: str, gates: str, field: str, expected: str
+) -> None:
+    """As far as the file tells; a value that never comes has no requests, and the gate says so."""
+    rollout = f"rollout: {{candidate: v2, policy: canary, gates: [{{metric: error_rate, max: 1%, {gates}}}]}}"
+    found = route(f"slices: [{slices}]\n{rollout}")
+    assert [(where, told.startswith(expected)) for where, told in found] == [(f"rollout.gates{field}", True)], found

@@ -23,6 +23,7 @@ from router.core.config import (
 from router.core.freeze import DatedFreeze, FreezeWindow, WeeklyFreeze
 from router.core.payloads import FieldPath, Selection
 from router.core.rollout import BreakerSpec, GateSpec, NoDataSpec, Spec, Step
+from router.core.slices import SliceKind, SliceSource
 from router.core.traffic import (
     AffinityKind,
     AffinitySource,
@@ -93,19 +94,21 @@ routes:
     mirror: {{in_flight: 5, bytes: 6MiB, timeout: 7s, credentials: [X-API-Key], allow: [Cookie]}}
     rescue: {{enabled: false, first_byte: 8s, budget: 9%}}
     comparator: digest
+    slices: [header:x-area, json:$.site]
+    max_slices: 6
     freeze: [{{from: 2026-12-20T00:00:00Z, until: "2027-01-02T00:00:00+01:00"}}]
     rollout:
       candidate: v2
       policy: blue_green
       steps:
-        - {{weight: 0.5%, bake: 0s, min_requests: 3, approval: true, gates: [error_rate, "recall:7@eu"]}}
+        - {{weight: 0.5%, bake: 0s, min_requests: 3, approval: true, gates: [error_rate, "recall:7@area=eu"]}}
         - {{weight: 20%}}
         - {{}}
       gates:
         - {{metric: error_rate, max_increase: 0.5pp}}
         - {{metric: latency, max_increase: 10%, tolerance: 5%, slack: 5ms, name: speed, weight: 2}}
         - {{metric: disagreement, max: 2%, dry_run: true}}
-        - {{metric: recall, label: "7", slice: eu, max_decrease: 2pp}}
+        - {{metric: recall, label: "7", slice: "area=eu", max_decrease: 2pp}}
         - {{metric: f1, label: a, min: 80%}}
         - {{metric: disagreement, max: 2%, beyond: 0.1, name: flips}}
       alpha: 0.02
@@ -196,6 +199,8 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                 ),
                 rescue=RescueSpec(enabled=False, first_byte_s=8.0, budget_bp=900),
                 comparator="digest",
+                slices=(SliceSource(SliceKind.HEADER, "x-area"), SliceSource(SliceKind.JSON, "$.site")),
+                max_slices=6,
             )
         },
         rollouts={
@@ -203,7 +208,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                 candidate="v2",
                 policy="blue_green",
                 steps=(
-                    Step(50, 0, 0.0, min_requests=3, approval=True, gates=("error_rate", "recall:7@eu")),
+                    Step(50, 0, 0.0, min_requests=3, approval=True, gates=("error_rate", "recall:7@area=eu")),
                     Step(2_000, 0, 60.0, min_requests=200),
                     Step(0, 0, 60.0, min_requests=0),
                 ),
@@ -211,7 +216,7 @@ def test_every_field_of_a_full_file_arrives(read: Reader, tmp_path: Path) -> Non
                     GateSpec("error_rate", "error_rate", max_increase=0.005),
                     GateSpec("speed", "latency", max_increase=0.1, tolerance=0.05, weight=2.0, slack_ms=5.0),
                     GateSpec("disagreement", "disagreement", maximum=0.02, dry_run=True),
-                    GateSpec("recall:7@eu", "recall", max_increase=0.02, label="7", slice="eu"),
+                    GateSpec("recall:7@area=eu", "recall", max_increase=0.02, label="7", slice="area=eu"),
                     GateSpec("f1:a", "f1", minimum=0.8, label="a"),
                     GateSpec("flips", "disagreement", maximum=0.02, beyond=0.1),
                 ),
