@@ -519,8 +519,13 @@ class Exchange:
             self._tally.end(self._arrivals, ending, bucket)
             if self._first is not None:
                 self._first.end(ending, bucket)
+            slices: tuple[str, ...] = ()
+            if self.standing.slicing is not None:
+                slices = self.standing.slicing.end(
+                    self._arrivals, self._first, self._tally, self.role, ending, bucket, self.head
+                )
             if self.standing.first_failures and (ending == LATE or ending in COMPARED_FAILURES):
-                self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell)
+                self.worker.recorder.first_failure(self.standing, self._arrivals, self.key_cell, slices)
         if self.standing.breaker is not None:
             waits = self._copy_started or self._rescue is not None
             self.standing.breaker.live_ended(self.role, ending, self.key_cell, waits)
@@ -692,7 +697,10 @@ class Exchange:
             copy.end_oversize()
             return
         target, body = self.head.target, self._kept
-        if self.worker.recorder.capture.takes(self._kept_bytes):
+        slicing = self.standing.slicing
+        if self.worker.recorder.capture.takes(self._kept_bytes) or (
+            slicing is not None and slicing.takes(self._kept_bytes)
+        ):
             self.request_body = b"".join(body)
         if copy.variant.retargets:
             self._kept = [b"".join(body)]  # one body, not its pieces and their sum
@@ -720,7 +728,8 @@ class Exchange:
             self._pair_cells = self.standing.tally.pairs.present
             self._pair_cells.started += 1
             missing = f"{CANDIDATE}:{outcome}"
-            self._pair_cells.end(PairEnd(missing, "not_compared", f"{End.UNKNOWN}/{End.FAIL}", None))
+            slices = () if self.standing.slicing is None else self.standing.slicing.of_unread(self.head)
+            self._pair_cells.end(PairEnd(missing, "not_compared", f"{End.UNKNOWN}/{End.FAIL}", None, slices))
 
     def pair_ended(self, end: "PairEnd") -> None:
         """Count how the pair ended, in the cell of the second in which its copy began."""

@@ -15,6 +15,8 @@ from router.core.errors import StoreUnavailableError
 from router.core.observations import LOST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from router.core.observations import Ending
     from router.core.ports import RecordStore
     from router.core.traffic import Role
@@ -43,13 +45,14 @@ class Subject(Protocol):
 class FirstRequest:
     """A key's first request in an exposure: its start is counted when it is admitted, its end when it has one."""
 
-    __slots__ = ("_arrivals", "_end", "_role", "_tally")
+    __slots__ = ("_arrivals", "_end", "_role", "_slices", "_tally")
 
     def __init__(self, role: "Role") -> None:
         self._role = role
         self._tally: RoleTally | None = None
         self._arrivals: Arrivals | None = None
         self._end: tuple[Ending, int] | None = None
+        self._slices: Sequence[tuple[str, tuple[int, ...]]] = ()
 
     def answer(self, tally: "Tally", last: int | None) -> None:
         """Count its start now, and its end if it has ended."""
@@ -60,6 +63,7 @@ class FirstRequest:
         self._arrivals.started += 1
         if self._end is not None:
             self._tally.end(self._arrivals, *self._end)
+            self.end_slices(self._slices, *self._end)
 
     def end(self, outcome: "Ending", bucket: int) -> None:
         """Count its end, or keep it until its start is counted."""
@@ -67,6 +71,14 @@ class FirstRequest:
             self._tally.end(self._arrivals, outcome, bucket)
         else:
             self._end = outcome, bucket
+
+    def end_slices(self, slices: "Sequence[tuple[str, tuple[int, ...]]]", outcome: "Ending", bucket: int) -> None:
+        """Count its end in these slices (with the levels of each), or keep them as `end` does; called behind `end`."""
+        if self._arrivals is None:
+            self._slices = slices
+            return
+        for name, edges in slices:
+            self._arrivals.of_slice(name, edges).end(outcome, bucket)
 
 
 class FirstFailure(NamedTuple):
@@ -76,12 +88,14 @@ class FirstFailure(NamedTuple):
     """
 
     arrivals: "Arrivals"
+    slices: tuple[str, ...] = ()
 
     def answer(self, tally: "Tally", last: int | None) -> None:  # noqa: ARG002 - see Subject
         """Count it."""
         self.arrivals.asked -= 1
         if last is not None:
-            self.arrivals.first_failures[last] += 1
+            for cell in (self.arrivals, *map(self.arrivals.of_slice, self.slices)):
+                cell.first_failures[last] += 1
 
 
 class FirstPair:

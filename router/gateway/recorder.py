@@ -130,11 +130,13 @@ class Recorder:
         first = FirstPair()
         return first if self._first(standing, tally, PAIR, cell, first) else None
 
-    def first_failure(self, standing: "Standing", arrivals: "Arrivals", cell: int) -> None:
-        """Take a failure, which may be its key's first in this exposure."""
+    def first_failure(
+        self, standing: "Standing", arrivals: "Arrivals", cell: int, slices: tuple[str, ...] = ()
+    ) -> None:
+        """Take a failure, which may be its key's first in this exposure, of a request that has ended in `slices`."""
         if standing.tally is not None:
             arrivals.asked += 1
-            if not self._first(standing, standing.tally, FAILURE, cell, FirstFailure(arrivals)):
+            if not self._first(standing, standing.tally, FAILURE, cell, FirstFailure(arrivals, slices)):
                 arrivals.asked -= 1
 
     def _first(self, standing: "Standing", tally: "Tally", metric: str, cell: int, subject: Subject) -> bool:
@@ -201,12 +203,14 @@ class Recorder:
         keep = self._pairs.predictions
         comparison = compared.explained(quoting=keep)
         cell, failures = HOW_ENDED[stable.outcome, candidate.outcome]
+        slicing = standing.slicing
+        values, slices = ((), ()) if slicing is None else slicing.of_pair(exchange.head, exchange.request_body)
         standing.live.pairs[cell] = standing.live.pairs.get(cell, 0) + 1
         if standing.tally is not None:
             agreement = "not_compared" if comparison.same is None else "same" if comparison.same else "different"
             far = comparison.distance
             distance = None if far is None or not math.isfinite(far) else str(distance_bucket(far))
-            exchange.pair_ended(PairEnd(cell, agreement, failures, distance))
+            exchange.pair_ended(PairEnd(cell, agreement, failures, distance, slices))
         place = standing.live.route.name, standing.rollout_id
         batch = self._open.get(place)
         if batch is None:
@@ -220,7 +224,7 @@ class Recorder:
             _columns(stable, compared.stable, keep=keep),
             _columns(candidate, compared.candidate, keep=keep),
             comparison,
-            (),
+            values,
             exchange.key_cell,
             payload,
             (_generation(stable, compared.stable, keep=keep), _generation(candidate, compared.candidate, keep=keep)),

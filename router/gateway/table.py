@@ -34,6 +34,7 @@ from router.gateway.pool import Dialing, Pool
 from router.gateway.rescue import Rescues
 from router.gateway.rota import Rota
 from router.gateway.side import SMALL_BYTES
+from router.gateway.slicing import Popularity, Slicing
 from router.gateway.tally import FoldedTally, Tally, VariantCounts
 from router.gateway.upstream import tls_context
 from router.gateway.waiting import WaitingLine
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from router.core.ports import Comparator, ModelAdapter
     from router.core.rollout import RolloutState
+    from router.core.slices import Popular
     from router.core.traffic import Route, Variant
     from router.gateway.mirror import Copy
     from router.gateway.upstream import UpstreamConnection
@@ -96,6 +98,7 @@ class LiveRoute:
         "loop_bytes",
         "mirror_safe",
         "pairs",
+        "popularity",
         "rescues",
         "route",
         "stream_reader",
@@ -121,6 +124,7 @@ class LiveRoute:
         self.copy_bytes = 0
         self.copy_drops: dict[str, int] = {}
         self.pairs: dict[str, int] = {}
+        self.popularity = Popularity("")
         self.rescues = Rescues(route.rescue.budget_bp)
         self.breaker: Breaker | None = None
         self.trip: Trip | None = None
@@ -129,6 +133,16 @@ class LiveRoute:
     def started(self) -> int:
         """How many requests it has had, whichever variant they were assigned to."""
         return sum([variant.counts.started for variant in self.variants.values()])
+
+    def slicing_of(self, state: "RolloutState") -> Slicing | None:
+        """Return what counts by slice under a state, None where its rollout has no slices."""
+        if not self.route.slices or not state.slices:
+            return None
+        if self.popularity.rollout != state.id:
+            self.popularity = Popularity(state.id)
+        self.popularity.follow(state.slices)
+        levels = {name: _levels_of(state, name) for name in _cut_by_latency(state)}
+        return Slicing(self.route.slices, state.slices, self.popularity, levels)
 
     def drop_copy(self, reason: str) -> None:
         """Count a request whose copy was not made."""
@@ -156,7 +170,8 @@ class Standing:
 
     __slots__ = (
         "_fixed", "breaker", "candidate", "exposure", "extra_s", "first_byte_s", "first_failures", "keeps_bodies",
-        "keyed", "live", "live_tally", "rescues", "rollout_id", "stable", "state", "tally", "tripped",
+        "keyed", "live", "live_tally", "rescues", "rollout_id", "slicing", "stable", "state", "tally",
+        "tripped",
     )  # fmt: skip
 
     def __init__(self, live: LiveRoute, state: "RolloutState", tally: Tally | None, *, judged: bool = True) -> None:
@@ -170,6 +185,7 @@ class Standing:
         self.candidate = live.variants.get(state.candidate) if state.active else None
         self.tally = tally if self.candidate is not None else None
         self.live_tally = None if self.tripped else self.tally
+        self.slicing = None if self.tally is None else live.slicing_of(state)
         self.keyed = bool(live.route.affinity)
         exposure = self.exposure
         shares = (exposure.weight_bp, exposure.mirror_bp)
@@ -325,6 +341,12 @@ class LiveTable:
             for tally in self._turning[name]:
                 tally.turn(now)
 
+    def popular(self) -> "Mapping[str, Popular]":
+        """Return what is to be told of values without a place in their rollout's slices, by Route."""
+        sliced = [(name, one) for name, one in self.standings.items() if one.slicing is not None]
+        found = [(name, one.live.popularity.told(one.state.slices)) for name, one in sliced]
+        return {name: told for name, told in found if told is not None}
+
     def tallies(self, route: str, rollout: str) -> "Iterable[Tally | FoldedTally]":
         """All exposures of a rollout that this worker has counted."""
         return tuple(self._tallies[route].get(rollout, {}).values())
@@ -342,9 +364,19 @@ def _asks_for_first_failures(state: "RolloutState") -> bool:
     return any(gate.metric == "error_rate" and gate.max_increase == 0 for gate in gates)
 
 
-def _levels_of(state: "RolloutState") -> Levels:
-    """Return where the latency gates of the rollout cut all requests' latencies in the present exposure."""
-    gates = [gate for gate in (state.spec.gates if state.spec else ()) if gate.metric == "latency" and not gate.slice]
+def _cut_by_latency(state: "RolloutState") -> set[str]:
+    """Return the slices that a latency gate names."""
+    gates = state.spec.gates if state.spec else ()
+    return {gate.slice for gate in gates if gate.metric == "latency" and gate.slice is not None}
+
+
+def _levels_of(state: "RolloutState", slice_: str | None = None) -> Levels:
+    """Return where the latency gates of a slice, or of all requests, cut latencies in the present exposure."""
+    gates = [
+        gate
+        for gate in (state.spec.gates if state.spec else ())
+        if gate.metric == "latency" and (gate.slice or None) == slice_
+    ]
     return levels_of(one for thresholds in thresholds_of(gates, state.exposure) for one in thresholds)
 
 

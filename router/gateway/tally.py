@@ -69,9 +69,10 @@ class Arrivals:
     """What became of the requests of one role that arrived within one second, or before a time.
 
     `levels` counts those that a variant ended, by how many of `edges` (buckets of latency, rising) they exceeded.
+    `slices` counts ends once more, by slice: which one it is nobody has read when a request starts.
     """
 
-    __slots__ = ("asked", "closed_at", "edges", "first_failures", "levels", "outcomes", "started")
+    __slots__ = ("asked", "closed_at", "edges", "first_failures", "levels", "outcomes", "slices", "started")
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self.edges = edges
@@ -83,6 +84,14 @@ class Arrivals:
         self.asked = 0
         """Failures of which the store has not said yet whether they are a key's first."""
         self.closed_at = 0.0
+        self.slices: dict[str, Arrivals] = {}
+
+    def of_slice(self, name: str, edges: tuple[int, ...] = ()) -> "Arrivals":
+        """Return what is counted of one slice, cut at its own levels."""
+        found = self.slices.get(name)
+        if found is None:
+            found = self.slices[name] = Arrivals(edges)
+        return found
 
     def end(self, outcome: "Ending", bucket: int) -> None:
         """Count one request's end."""
@@ -99,25 +108,29 @@ class Arrivals:
             self.levels[level] += number
         for last, number in other.first_failures.items():
             self.first_failures[last] += number
+        for name, counted in other.slices.items():
+            self.of_slice(name, counted.edges).add(counted)
 
     @property
     def open(self) -> int:
         """Return how many may still be counted here: in flight, or waiting for the store's word."""
         return self.started - sum(self.outcomes.values()) + self.asked
 
-    def cells(self) -> "Iterator[tuple[str, str, int]]":
-        """Yield (metric, cell, number) of all that is not zero."""
+    def cells(self, slice_: str = "") -> "Iterator[tuple[str, str, str, int]]":
+        """Yield (slice, metric, cell, number) of all that is not zero."""
         if self.started:
-            yield STARTED, ALL, self.started
+            yield slice_, STARTED, ALL, self.started
         for outcome, number in self.outcomes.items():
             if number:
-                yield OUTCOME, str(outcome), number
+                yield slice_, OUTCOME, str(outcome), number
         if self.edges:
             for level, number in enumerate(self.levels):
                 if number:
-                    yield LEVEL, str(level), number
+                    yield slice_, LEVEL, str(level), number
         for last, number in self.first_failures.items():
-            yield AFFINITY + FAILURE, f"{ALL}/{last}", number
+            yield slice_, AFFINITY + FAILURE, f"{ALL}/{last}", number
+        for name, counted in self.slices.items():
+            yield from counted.cells(name)
 
 
 class PairCells:
@@ -126,7 +139,7 @@ class PairCells:
     Ends by what is missing, what the comparator said, who failed, and how far the answers are apart.
     """
 
-    __slots__ = ("closed_at", "metrics", "started")
+    __slots__ = ("closed_at", "metrics", "slices", "started")
 
     def __init__(self) -> None:
         self.started = 0
@@ -134,14 +147,26 @@ class PairCells:
         self.metrics: dict[str, defaultdict[str, int]] = {
             metric: defaultdict(int) for metric in (PAIR, AGREEMENT, PAIR_FAILURE, DISTANCE)
         }
+        self.slices: dict[str, PairCells] = {}
+
+    def of_slice(self, name: str) -> "PairCells":
+        """Return what is counted of one slice."""
+        found = self.slices.get(name)
+        if found is None:
+            found = self.slices[name] = PairCells()
+        return found
 
     def end(self, end: "PairEnd") -> None:
-        """Count a pair both of whose halves have ended."""
+        """Count a pair both of whose halves have ended, and once more in each of its slices."""
         self.metrics[PAIR][end.cell] += 1
         self.metrics[AGREEMENT][end.agreement] += 1
         self.metrics[PAIR_FAILURE][end.failures] += 1
         if end.distance is not None:
             self.metrics[DISTANCE][end.distance] += 1
+        if end.slices:
+            once = end._replace(slices=())
+            for name in end.slices:
+                self.of_slice(name).end(once)
 
     def lose(self) -> None:
         """Count a pair that was made and could not be kept until it was read."""
@@ -153,32 +178,38 @@ class PairCells:
         for metric, cells in other.metrics.items():
             for cell, number in cells.items():
                 self.metrics[metric][cell] += number
+        for name, counted in other.slices.items():
+            self.of_slice(name).add(counted)
 
     @property
     def open(self) -> int:
         """Return how many are in flight."""
         return self.started - sum(self.metrics[PAIR].values())
 
-    def cells(self) -> "Iterator[tuple[str, str, int]]":
-        """Yield (metric, cell, number) of all that is not zero."""
+    def cells(self, slice_: str = "") -> "Iterator[tuple[str, str, str, int]]":
+        """Yield (slice, metric, cell, number) of all that is not zero."""
         if self.started:
-            yield STARTED, ALL, self.started
+            yield slice_, STARTED, ALL, self.started
         for metric, cells in self.metrics.items():
             for cell, number in cells.items():
-                yield metric, cell, number
+                yield slice_, metric, cell, number
+        for name, counted in self.slices.items():
+            yield from counted.cells(name)
 
 
 class PairEnd(NamedTuple):
     """How a pair ended.
 
     `cell` is `both`, or `<role>:<outcome>` of the missing answer; `agreement` is `same`, `different` or `not_compared`;
-    `failures` is `<stable>/<candidate>`; `distance` is a bucket of the comparator's distance.
+    `failures` is `<stable>/<candidate>`; `distance` is a bucket of the comparator's distance. It counts once more in
+    each of `slices`.
     """
 
     cell: str
     agreement: str
     failures: str
     distance: str | None
+    slices: tuple[str, ...] = ()
 
 
 HOW_ENDED: Mapping[tuple[Outcome, Outcome], tuple[str, str]] = {
@@ -255,11 +286,13 @@ class Seconds(Generic[Cell]):
 class RoleTally(Seconds[Arrivals]):
     """One role's requests in one exposure, and the latency of its answers by bucket."""
 
-    __slots__ = ("buckets",)
+    __slots__ = ("buckets", "slice_buckets")
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         super().__init__(lambda: Arrivals(edges))
         self.buckets: defaultdict[int, int] = defaultdict(int)
+        self.slice_buckets: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+        """Of the slices that a latency gate names."""
 
     def end(self, arrivals: Arrivals, outcome: "Ending", bucket: int) -> None:
         """Count one request's end in the cell it arrived in."""
@@ -288,15 +321,15 @@ class Units:
             role.close_second(now, total_s)
         self.pairs.close_second(now, total_s)
 
-    def cells(self, now: float, total_s: float) -> "Iterator[tuple[str, str, str, int]]":
-        """Yield (metric, variant, cell, number) of all that is not zero, without the histograms."""
+    def cells(self, now: float, total_s: float) -> "Iterator[tuple[str, str, str, str, int]]":
+        """Yield (metric, slice, variant, cell, number) of all that is not zero, without the histograms."""
         for name, role in self.live.items():
             for cut, arrivals in role.at_cuts(now, total_s):
-                for metric, cell, number in arrivals.cells():
-                    yield metric + cut, name.value, cell, number
+                for slice_, metric, cell, number in arrivals.cells():
+                    yield metric + cut, slice_, name.value, cell, number
         for cut, pairs in self.pairs.at_cuts(now, total_s):
-            for metric, cell, number in pairs.cells():
-                yield metric + cut, PAIR_VARIANT, cell, number
+            for slice_, metric, cell, number in pairs.cells():
+                yield metric + cut, slice_, PAIR_VARIANT, cell, number
 
 
 class FoldedTally:
@@ -379,14 +412,15 @@ class Tally(Units):
     def counters(self, now: float) -> Mapping[CounterKey, int]:
         """Return every counter that is not zero, whole values."""
         found: dict[CounterKey, int] = {}
-        for metric, variant, cell, number in self.cells(now, self._total_s):
-            found[CounterKey(self.exposure, metric, "", variant, cell)] = number
+        for metric, slice_, variant, cell, number in self.cells(now, self._total_s):
+            found[CounterKey(self.exposure, metric, slice_, variant, cell)] = number
         for name, role in self.live.items():
-            for bucket, number in role.buckets.items():
-                found[CounterKey(self.exposure, LATENCY, "", name.value, str(bucket))] = number
+            for slice_, buckets in (("", role.buckets), *role.slice_buckets.items()):
+                for bucket, number in buckets.items():
+                    found[CounterKey(self.exposure, LATENCY, slice_, name.value, str(bucket))] = number
         for last, units in self._keyed.items():
-            for metric, variant, cell, number in units.cells(now, self._total_s):
-                found[CounterKey(self.exposure, AFFINITY + metric, "", variant, f"{cell}/{last}")] = number
+            for metric, slice_, variant, cell, number in units.cells(now, self._total_s):
+                found[CounterKey(self.exposure, AFFINITY + metric, slice_, variant, f"{cell}/{last}")] = number
         if self._before is not None:
             for key, number in self._before.counters().items():
                 found[key] = found.get(key, 0) + number

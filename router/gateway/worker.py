@@ -405,6 +405,7 @@ class Worker:
                 at_s=time.time(),
                 config_digest=self._config.digest,
                 applied=dict(self._applied),
+                popular=self.table.popular(),
             )
             self._beat_now.clear()
             try:
