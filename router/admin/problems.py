@@ -32,11 +32,12 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "approve": ("approve",),
     "set_exposure": ("set-weight",),
     "set_policy": ("set-policy",),
+    "give_places": (),
     "promote": ("promote",),
     "roll_back": ("abort",),
     "undo": ("undo",),
 }
-"""Kind of decision -> what an operator types for it."""
+"""Kind of decision -> what an operator types for it; nothing where only control decides so."""
 
 
 class ProblemError(HTTPException):

@@ -153,6 +153,7 @@ class GateView(Answer):
 
     `estimate` is what the gate limits, within `low`..`high`; FAIL from `log_e_harm` >= `harm_at` on, PASS from
     `log_e_proof` >= `proof_at` on (natural logarithms). `more_requests` is what it still needs, null if unknown.
+    `slice` is the slice it is about, null for all requests; `proves` is false where it looks for harm only.
     """
 
     gate: str
@@ -171,6 +172,8 @@ class GateView(Answer):
     proof_at: float
     counts: dict[str, int]
     more_requests: int | None
+    slice: str | None
+    proves: bool
 
 
 class JudgementView(Answer):
@@ -208,6 +211,7 @@ class RolloutView(Answer):
 
     `waits_for` says why control does not move it on just now; null where it would, or where nothing is under way.
     `halted`: a breaker has taken the weight away and paused; resume goes on with the step's own shares.
+    `slices` have a place of their own, `free_places` are still to be given to values with much traffic.
     """
 
     route: str
@@ -225,6 +229,8 @@ class RolloutView(Answer):
     candidate: str
     judgement: JudgementView
     waits_for: str | None
+    slices: list[str]
+    free_places: int
     replicas: list[ReplicaView]
 
 

@@ -8,6 +8,7 @@ from router.control.blocks import BlockStanding, drift_of, standing_of
 from router.control.replicas import Replica
 from router.core.decisions import Counts, DecisionRecord, GateResult, Judgement
 from router.core.rollout import Exposure, RolloutState, Spec, Step
+from router.core.slices import is_free
 from router.core.timestamps import rfc3339
 from router.core.traffic import Backend, Route, Variant
 
@@ -32,6 +33,8 @@ def rollout_view(
         candidate=state.candidate,
         judgement=judgement_view(judgement),
         waits_for=waits_for,
+        slices=[place for place in state.slices if not is_free(place)],
+        free_places=sum(map(is_free, state.slices)),
         replicas=[_replica_view(replica) for replica in replicas],
     )
 
@@ -132,6 +135,8 @@ def _gate_view(gate: GateResult) -> s.GateView:
         proof_at=gate.proof_at,
         counts=dict(gate.counts),
         more_requests=gate.more_requests,
+        slice=gate.slice or None,
+        proves=gate.proves,
     )
 
 

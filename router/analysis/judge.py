@@ -8,7 +8,7 @@ ever gets there is at most beta, whatever the number of gates (intersection-unio
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from router.analysis.thresholds import freeze_thresholds
 from router.analysis.validity import validity_of
 from router.core.decisions import FORMULA, GateResult, Judgement, Verdict
 from router.core.rollout import Exposure, GateSpec, Spec
+from router.core.slices import is_free
 
 ADVANCE_BELOW = 4.0
 """Evidence of harm above which the next step waits. Chosen in statistics.md 2.7: an equal candidate waits in at most a
@@ -33,7 +34,8 @@ class Case:
 
     `exposures` are all of this attempt, oldest first, the last being the present one. `attempt` counts from 1 the
     rollouts of the same two versions. `keyed` says that the Route has an affinity key. `step_gates` names those that
-    must pass before the present step is left; empty means all. Harm of any gate counts in every step.
+    must pass before the present step is left; empty means all. Harm of any gate counts in every step. `slices` are the
+    places of the rollout's slices, of which gates of each slice are asked.
     """
 
     spec: Spec
@@ -41,6 +43,7 @@ class Case:
     attempt: int = 1
     keyed: bool = False
     step_gates: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 def critical_value(chance: float, attempt: int) -> float:
@@ -48,12 +51,32 @@ def critical_value(chance: float, attempt: int) -> float:
     return attempt * math.log(2) - math.log(chance)
 
 
-def weights_of(gates: Sequence[GateSpec]) -> Floats:
+def of_each_slice(gates: Sequence[GateSpec], places: Sequence[str]) -> tuple[GateSpec, ...]:
+    """Return the gates with those of `each` slice replaced by one for every slice that has a place, in their order.
+
+    Each place has the same share of the gate's weight, whether it is taken or free. A free one is a process that stands
+    at e = 1, and leaving it out can only lower the average. Since a rollout's places neither grow in number nor change
+    hands (`router.core.slices`), the weights are fixed before the first request, and the promise holds whichever slices
+    turn up (statistics.md 2.7, ADR 0017).
+    """
+    found: list[GateSpec] = []
+    for gate in gates:
+        if not gate.slices:
+            found.append(gate)
+            continue
+        share = gate.weight / max(len(places), 1)
+        taken = [place for place in places if not is_free(place)]
+        found += [replace(gate, name=f"{gate.name}@{place}", slice=place, weight=share) for place in taken]
+    return tuple(found)
+
+
+def weights_of(gates: Sequence[GateSpec], asked: Sequence[GateSpec] | None = None) -> Floats:
     """Return each gate's share of the evidence, (J,): those of enforced gates sum to 1.
 
-    A gate on trial (`dry_run`) has the share that it would have if it were enforced.
+    A gate on trial (`dry_run`) has the share that it would have if it were enforced. `asked` are the gates as they were
+    asked, before `of_each_slice`: then the shares of free places are spent on nothing.
     """
-    enforced = sum(gate.weight for gate in gates if not gate.dry_run)
+    enforced = sum(gate.weight for gate in (gates if asked is None else asked) if not gate.dry_run)
     return np.array([gate.weight / (enforced + (gate.weight if gate.dry_run else 0.0)) for gate in gates])
 
 
@@ -78,10 +101,11 @@ def judge(case: Case, evidence: Evidence, ratios: Sequence[Measure] | None = Non
     evidence a few seconds old is as valid. None measures them now. Without `detail` there are no gates'
     lines and no thresholds to freeze, which saves two thirds of the time; all else is the same.
     """
-    reading, critical, gates = _reading(case, evidence), _critical(case), case.spec.gates
+    gates = of_each_slice(case.spec.gates, case.slices)
+    reading, critical = _reading(case, evidence), _critical(case)
     fresh = measure_ratios(reading, gates, critical, detail=detail) if ratios is None else ratios
     by_name = {one.gate.name: one for one in (*measure(reading, gates, critical, detail=detail), *fresh)}
-    return _judged(case, evidence, [by_name[gate.name] for gate in gates], detail=detail)
+    return _judged(case, evidence, gates, [by_name[gate.name] for gate in gates], detail=detail)
 
 
 def measure_of_ratios(case: Case, evidence: Evidence, *, detail: bool = True) -> list[Measure]:
@@ -138,6 +162,7 @@ class _Ruling:
             tolerance=gate.rollback_margin if gate.minimum is None else gate.minimum,
             log_e_harm=self.log_e, harm_at=self.harm_at, log_e_proof=0.0 if verdict is Verdict.ERROR else one.log_f,
             proof_at=self.critical.proof, counts=one.counts, more_requests=one.detail.more,
+            slice=gate.slice or "", proves=not gate.slices,
         )  # fmt: skip
 
 
@@ -149,10 +174,12 @@ _RULES = {
 }
 
 
-def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, detail: bool) -> Judgement:
-    critical, gates = _critical(case), case.spec.gates
+def _judged(
+    case: Case, evidence: Evidence, gates: Sequence[GateSpec], measures: Sequence[Measure], *, detail: bool
+) -> Judgement:
+    critical = _critical(case)
     validity = validity_of(evidence, case.exposures, keyed=case.keyed)
-    weights = weights_of(gates)
+    weights = weights_of(gates, case.spec.gates)
     log_e = np.array([one.log_e for one in measures]) if measures else np.zeros((0, 1, 1))
     # A statistic that is not a number is an error of measurement: it says nothing of the candidate (e = 1).
     broken = ~(np.isfinite(log_e).all(axis=(1, 2)) & np.isfinite([one.log_f for one in measures]))
@@ -168,7 +195,12 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
         total = float(strongest(log_e[enforced], weights[enforced], keyed=case.keyed))
         worst = rulings[enforced[int(np.argmax(alone[enforced] + np.log(weights[enforced])))]]
     rollback = total >= critical.harm and not validity.broken
-    needed = [rulings[j] for j in enforced if not case.step_gates or gates[j].name in case.step_gates]
+    # A gate of each slice looks for harm only: a slice with hardly any traffic could never be proved.
+    needed = [
+        rulings[j]
+        for j in enforced
+        if not gates[j].slices and (not case.step_gates or gates[j].name in case.step_gates)
+    ]
     waiting = [ruling for ruling in needed if ruling.verdict is not Verdict.PASS]
     harm = None
     if worst is not None and total >= math.log(ADVANCE_BELOW):
@@ -181,7 +213,7 @@ def _judged(case: Case, evidence: Evidence, measures: Sequence[Measure], *, deta
     elif validity.reason is not None:
         reason = f"the evidence is not valid: {validity.reason}"
     else:
-        reason = _standing(needed, waiting)
+        reason = _standing(needed, waiting, harm_only=bool(enforced))
     return Judgement(
         rollback=rollback, promote=bool(needed) and not waiting and not rollback and validity.reason is None,
         invalid=validity.reason, harm=harm, reason=reason, log_e=total, rollback_at=critical.harm, formula=FORMULA,
@@ -201,8 +233,10 @@ def _rolled_back(worst: _Ruling, total: float) -> str:
     )
 
 
-def _standing(needed: Sequence[_Ruling], waiting: Sequence[_Ruling]) -> str:
+def _standing(needed: Sequence[_Ruling], waiting: Sequence[_Ruling], *, harm_only: bool) -> str:
     """Say where the gates stand that the present step asks for."""
+    if not needed and harm_only:
+        return "no harm is found, and there is nothing to prove: gates of each slice look for harm only"
     if not needed:
         return "nothing is judged: no gate is enforced"
     if not waiting:

@@ -53,6 +53,9 @@ Names = tuple[str, ...]
 # Against an absolute limit a cancelled request is unknown: nobody can say whose fault it was.
 COMPARED_EVENTS: Names = (*sorted(COMPARED_FAILURES), LATE)
 COMPARED_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR)
+ENDINGS: Names = (*Outcome, LATE)
+"""All cells of OUTCOME."""
+
 ABSOLUTE_FAILURES: Names = tuple(sorted(FAILURES))
 ABSOLUTE_REST: Names = (Outcome.OK, Outcome.CLIENT_ERROR, LATE)
 
@@ -67,6 +70,9 @@ ALIKE: Names = (f"{End.FINE}/{End.FINE}", f"{End.FAIL}/{End.FAIL}")
 MISSING_STABLE: Names = tuple(f"{Role.STABLE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS)
 MISSING_CANDIDATE: Names = (*(f"{Role.CANDIDATE}:{outcome}" for outcome in Outcome if outcome not in ANSWERS), LOST)
 """Cells of PAIR: a copy was made and there is no answer of that variant's, whatever the reason."""
+
+PAIR_ENDS: Names = (BOTH, *MISSING_STABLE, *(name for name in MISSING_CANDIDATE if name != LOST))
+"""Cells of PAIR that pairs end in which have been read. Of a lost one nobody knows the slice: it stays open in each."""
 
 Limits = Sequence[Sequence[Sequence[Threshold]]]
 """Thresholds by exposure, gate and quantile; none where they are not frozen."""
@@ -106,7 +112,7 @@ class Reading:
         """Return failures as events: compared between the arms, or of one arm by itself (`absolute`)."""
         events = ABSOLUTE_FAILURES if absolute else COMPARED_EVENTS
         rest = ABSOLUTE_REST if absolute else COMPARED_REST
-        (started,) = self._sums(gates, STARTED, role, [(ALL,)])
+        started = self._begun(gates, OUTCOME, role, ENDINGS)
         return _arm(started, *self._sums(gates, OUTCOME, role, [events, rest]))
 
     def dropped(self, role: Role) -> Floats:
@@ -136,7 +142,7 @@ class Reading:
     def _slow(self, gates: Gates, role: Role, first_slow: NDArray[np.int64]) -> Slow:
         """Do this for one variant; `first_slow` (2, Q, J, K) is the level that begins to be slow, _NEVER for none."""
         cut = first_slow[0, 0] < _NEVER  # (J, K)
-        (started,) = self._sums(gates, STARTED, role, [(ALL,)])
+        started = self._begun(gates, OUTCOME, role, ENDINGS)
         started = np.where(cut[:, None, None] if self.keyed else cut[:, None], started, 0.0)
         table, cells = self.evidence.table(self._unit(LEVEL), role), self._gather(LEVEL, role, gates, CUTS)
         (ended,) = self._added(table.last, cells, cut[None, ..., None])
@@ -176,7 +182,7 @@ class Reading:
 
     def _open_pairs(self, gates: Gates, ended: Sequence[Floats]) -> Floats:
         """Return how many copies have begun and not ended."""
-        (started,) = self._of_pairs(gates, STARTED, [(ALL,)])
+        started = self._begun(gates, PAIR, PAIR_VARIANT, PAIR_ENDS)
         return np.maximum(started - sum(ended), 0.0)
 
     def copies(self, gates: Gates) -> Arm:
@@ -265,6 +271,22 @@ class Reading:
     def histogram(self, gates: Gates, role: Role) -> Floats:
         """Return the present exposure's answers of one variant by latency bucket, (J, buckets), of all requests."""
         return self.evidence.histogram([gate.slice or "" for gate in gates], role, self.exposures[-1])
+
+    def _begun(self, gates: Gates, metric: str, variant: str, ends: Names) -> Floats:
+        """Return how many began that end as `ends` of `metric`.
+
+        A gateway reads a request's slice when it has ended. Of a slice, those that ended in it and all that are open in
+        the Route have begun: more than is true, and each of them unknown, so that the bounds stay bounds.
+        """
+        (started,) = self._sums(gates, STARTED, variant, [(ALL,)])
+        if not any(gate.slice for gate in gates):
+            return started
+        (ended,) = self._sums(gates, metric, variant, [ends])
+        everything = [_ALL_SLICES] * len(gates)
+        (began,) = self._sums(everything, STARTED, variant, [(ALL,)])
+        (over,) = self._sums(everything, metric, variant, [ends])
+        untold = _along([bool(gate.slice) for gate in gates], started) & (started == 0)
+        return np.where(untold, ended + np.maximum(began - over, 0.0), started)
 
     def _of_pairs(self, gates: Gates, metric: str, names: Sequence[Names]) -> list[Floats]:
         return self._sums(gates, metric, PAIR_VARIANT, names)

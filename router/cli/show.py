@@ -157,6 +157,9 @@ def _header(route: Body, rollout: Body, now_s: float) -> Iterator[Line]:
     yield _field("Judgement", rollout["judgement"]["invalid"] or rollout["judgement"]["reason"])
     for gate in rollout["judgement"]["gates"]:
         yield gate_line(gate)
+    if rollout.get("slices"):
+        free = f" (places free: {rollout['free_places']})" if rollout["free_places"] else ""
+        yield _field("Slices", ", ".join(rollout["slices"]) + free)
     if route["pending"]:
         pending = route["pending"]
         yield Line(_field("Pending", f"{pending['candidate']} by {pending['policy']}: {pending['why']}").text, "yellow")
@@ -206,8 +209,8 @@ _VERDICTS = {"pass": ("✔", "green"), "fail": ("✖", "red"), "error": ("⚠", 
 def gate_line(gate: Body) -> Line:
     """Return what one gate says, with the sign of its verdict."""
     glyph, style = _VERDICTS.get(gate["verdict"], ("◌", ""))
-    trial = "" if gate["enforced"] else " (dry run)"
-    return Line(f"  {glyph} {escape(gate['sentence'])}{trial}", style)
+    aside = " (dry run)" if not gate["enforced"] else "" if gate.get("proves", True) else " (looks for harm only)"
+    return Line(f"  {glyph} {escape(gate['sentence'])}{aside}", style)
 
 
 def _step(rollout: Body) -> str:

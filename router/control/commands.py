@@ -42,6 +42,7 @@ from router.core.errors import IllegalTransitionError, StaleEpochError, TurnoutE
 from router.core.moves import make_move
 from router.core.ports import RolloutPolicy
 from router.core.rollout import Phase, RolloutState, Spec, Step, block_hash_of, legal_moves
+from router.core.slices import places_of
 from router.core.traffic import Route
 
 TRIES = 5
@@ -257,7 +258,12 @@ class Commands:
             if refusal is not None:
                 raise RefusedError(refusal, state)
             rollout_id = next_rollout_id(state, block_of(state))
-            return [Start(reason=order.reason, actor=order.actor, rollout_id=rollout_id, spec=spec, steps=steps)]
+            named = [gate.slice for gate in spec.gates if gate.slice is not None]
+            slices = places_of(target.slices, target.max_slices, named)
+            start = Start(
+                reason=order.reason, actor=order.actor, rollout_id=rollout_id, spec=spec, steps=steps, slices=slices
+            )
+            return [start]
 
         state = await self._read(route, order)
         (start,) = proposals(state)

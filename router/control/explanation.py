@@ -57,10 +57,10 @@ def limits_of(state: RolloutState, judgement: Judgement, outlook: Outlook) -> Se
 def _gates_left(state: RolloutState, judgement: Judgement) -> Iterator[str]:
     """Say of each gate that the last step asks for what it still needs."""
     asked = state.steps[state.step].gates
-    if not any(gate.enforced for gate in judgement.gates):
-        yield "no gate is enforced, so the judge has nothing to pass: promote --full"
+    if not any(gate.enforced and gate.proves for gate in judgement.gates):
+        yield "no gate is enforced that could pass, so the judge has nothing to go by: promote --full"
     for gate in judgement.gates:
-        if gate.verdict is Verdict.PASS or not gate.enforced or (asked and gate.gate not in asked):
+        if gate.verdict is Verdict.PASS or not gate.enforced or not gate.proves or (asked and gate.gate not in asked):
             continue
         if gate.more_requests is None:
             yield f"gate {gate.gate} has not passed, and nothing seen so far says that it will"

@@ -21,6 +21,7 @@ def case_of(state: RolloutState, *, keyed: bool) -> Case | None:
         attempt=state.attempt,
         keyed=keyed,
         step_gates=state.steps[state.step].gates,
+        slices=state.slices,
     )
 
 

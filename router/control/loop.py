@@ -40,6 +40,7 @@ from router.core.errors import (
 from router.core.observations import ALL, PAIR_VARIANT, STARTED
 from router.core.ports import Heartbeat, RolloutPolicy, Store
 from router.core.rollout import RolloutState
+from router.core.slices import free_sources, merge
 from router.core.traffic import Role
 from router.settings import block_hash
 from router.telemetry import logs
@@ -323,7 +324,9 @@ class ControlLoop:
         key, since = self._arrived.get(state.route, ((), 0.0))
         idle_s = self._monotonic() - since if key[:2] == (state.id, state.revision) else 0.0
         replicas = self.replicas(state.route, heartbeats)
-        return Facts(idle_s, lagging_of(state, replicas, heartbeats))
+        seen = [one.popular[state.route] for one in heartbeats if state.route in one.popular]
+        popular = merge(seen, state.id) if free_sources(state.slices) else None
+        return Facts(idle_s, lagging_of(state, replicas, heartbeats), popular)
 
     def _tend_block(self, state: RolloutState, epoch: int) -> None:
         """Note what is to become of the file's block; starting it waits for a candidate: another task's work."""

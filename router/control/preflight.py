@@ -65,7 +65,7 @@ def gates_refusal(spec: Spec, steps: Sequence[Step], *, predictions: bool) -> st
     for index in (*switches, len(steps) - 1):
         step = steps[index]
         for gate in spec.gates:
-            if gate.dry_run or (step.gates and gate.name not in step.gates):
+            if gate.dry_run or gate.slices or (step.gates and gate.name not in step.gates):
                 continue
             why = _not_measured(gate, steps[: index + 1], predictions=predictions)
             if why is not None:
@@ -74,7 +74,7 @@ def gates_refusal(spec: Spec, steps: Sequence[Step], *, predictions: bool) -> st
                     f"gate {gate.name} cannot pass in {where} (weight {step.weight_bp / 100:g} %, mirror "
                     f"{step.mirror_bp / 100:g} %): {why}; {_advice(spec, gate)}, or set dry_run: true"
                 )
-    return _forgotten(spec, steps)
+    return _forgotten(spec, steps) or _blind(spec, steps, predictions=predictions)
 
 
 def _advice(spec: Spec, gate: GateSpec) -> str:
@@ -89,7 +89,12 @@ def _advice(spec: Spec, gate: GateSpec) -> str:
 def _forgotten(spec: Spec, steps: Sequence[Step]) -> str | None:
     """Say which enforced gate counts in no step of the policy's own plan; silence would look like success."""
     for gate in spec.gates:
-        if spec.steps or gate.dry_run or any(not step.gates or gate.name in step.gates for step in steps):
+        if (
+            spec.steps
+            or gate.dry_run
+            or gate.slices
+            or any(not step.gates or gate.name in step.gates for step in steps)
+        ):
             continue
         return (
             f"gate {gate.name} counts in no step of {spec.policy}'s own plan, since both variants never serve at the "
@@ -98,13 +103,22 @@ def _forgotten(spec: Spec, steps: Sequence[Step]) -> str | None:
     return None
 
 
+def _blind(spec: Spec, steps: Sequence[Step], *, predictions: bool) -> str | None:
+    """Say which enforced gate of each slice, which need not pass anywhere, is measured in no step at all."""
+    for gate in spec.gates:
+        if gate.dry_run or not gate.slices:
+            continue
+        whys = [_not_measured(gate, steps[: index + 1], predictions=predictions) for index in range(len(steps))]
+        if all(whys):
+            return f"gate {gate.name} is measured in no step: {whys[-1]}; change a step, or set dry_run: true"
+    return None
+
+
 def _not_measured(  # noqa: PLR0911 - one line for each sort of gate
     gate: GateSpec, steps: Sequence[Step], *, predictions: bool
 ) -> str | None:
     last = steps[-1]
     compared = 0 < last.weight_bp < FULL_BP
-    if gate.slice is not None:
-        return "slices are not counted in this version"
     if METRICS[gate.metric].from_labels:
         if not predictions:
             return "pairs.predictions is off, so there is nothing to hold true labels against"

@@ -9,12 +9,24 @@ from dataclasses import dataclass, replace
 from router.analysis.thresholds import FEWEST
 from router.control.replicas import Replica, ahead_of
 from router.core.basis import Facts
-from router.core.decisions import NOTHING_OUTSIDE, Advance, Decision, Hold, Judgement, Outside, Pause, Promote, RollBack
+from router.core.decisions import (
+    NOTHING_OUTSIDE,
+    Advance,
+    Decision,
+    GivePlaces,
+    Hold,
+    Judgement,
+    Outside,
+    Pause,
+    Promote,
+    RollBack,
+)
 from router.core.errors import IllegalTransitionError
 from router.core.levels import QUANTILES, threshold_name
 from router.core.moves import Move, make_move
 from router.core.ports import Heartbeat, RolloutPolicy
 from router.core.rollout import Phase, RolloutState, Spec
+from router.core.slices import give_places
 
 ABORT = "abort"
 """The action that rolls back; every other one pauses."""
@@ -45,10 +57,13 @@ class Outlook:
         return None if isinstance(self.decision, Hold) else self.decision
 
 
-def propose(policy: RolloutPolicy, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float) -> Decision:
+def propose(  # noqa: PLR0911 - one for each case
+    policy: RolloutPolicy, state: RolloutState, judgement: Judgement, facts: Facts, now_s: float
+) -> Decision:
     """Return the next move of a rollout under way, a Hold with its reason where there is none.
 
     The cases, in order:
+    0. values of slices have come often enough to be given free places, also while it is paused;
     1. paused: nothing but what guard does by itself, which rolls back also then;
     2. the rollout has taken longer than `max_duration` and the judge has not decided: `on_inconclusive`;
     3. no evidence for `no_data.after` in a step that should have some: `no_data.action`;
@@ -56,6 +71,10 @@ def propose(policy: RolloutPolicy, state: RolloutState, judgement: Judgement, fa
     5. the policy's own move, which waits for every live replica where it goes forward.
     """
     spec = state.spec
+    if state.active and facts.popular is not None:
+        places, words = give_places(state.slices, facts.popular)
+        if words:
+            return GivePlaces(reason=f"judged by themselves from now on: {', '.join(words)}", slices=places)
     if spec is None or state.phase is not Phase.PROGRESSING:
         return Hold(reason=PAUSED)
     running_s = now_s - state.started_s if judgement.running_s is None else judgement.running_s

@@ -88,12 +88,14 @@ def rejudge(moments: Sequence[Moment], asked: Asked, policies: Mapping[str, Roll
     return Rejudged(gates, tuple(untold.items()), points)
 
 
-def untold_of(gate: GateSpec, last: Basis) -> str | None:
+def untold_of(gate: GateSpec, last: Basis) -> str | None:  # noqa: PLR0911 - one for each reason
     """Say why a record cannot answer this gate, None if it can; `last` is the last moment of the rollout."""
     counters, spec = last.counters or {}, last.state.spec
     counted = {(key.metric.removeprefix(AFFINITY).partition("@")[0], key.cell) for key in counters}
     if gate.slice is not None and not any(key.slice == gate.slice for key in counters):
         return f"requests of slice {gate.slice} were not counted by themselves"
+    if gate.slices is not None and not last.state.slices:
+        return "no slices were counted in this rollout"
     if gate.metric == "latency":
         return _untold_latency(gate, () if spec is None else spec.gates, last.state.exposures)
     if gate.metric == "accuracy" and not any(metric == CORRECT for metric, _ in counted):

@@ -16,7 +16,7 @@ async def test_an_idle_route_answers_with_all_members(desk: Desk) -> None:
     document = await desk.get(ROLLOUT)
     assert list(document) == [
         "route", "id", "revision", "epoch", "phase", "reason", "halted", "policy", "step", "steps", "exposure",
-        "stable", "candidate", "judgement", "waits_for", "replicas",
+        "stable", "candidate", "judgement", "waits_for", "slices", "free_places", "replicas",
     ]  # fmt: skip
     assert fields(document, ["phase", "id", "revision", "stable", "candidate"]) == ["idle", "", 0, "v1", ""]
     assert list(document["exposure"]) == ["id", "weight_bp", "mirror_bp", "since"]

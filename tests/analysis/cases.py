@@ -80,9 +80,10 @@ def case_of(
     attempt: int = 1,
     keyed: bool = False,
     step_gates: tuple[str, ...] = (),
+    slices: tuple[str, ...] = (),
 ) -> Case:
     """Return a case of these gates with alpha 1 % and beta 5 %."""
-    return Case(Spec("v2", "canary", gates=gates), exposures, attempt, keyed, step_gates)
+    return Case(Spec("v2", "canary", gates=gates), exposures, attempt, keyed, step_gates, slices)
 
 
 def judged(case: Case, *counters: Counters, detail: bool = True) -> Judgement:

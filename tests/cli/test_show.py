@@ -43,6 +43,17 @@ def route(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a body
     return {"name": "digits", "variants": variants, "pending": None, "drift": None, "rollout": rollout(**changed)}
 
 
+def test_slices_with_a_place_are_listed_and_gates_of_each_are_told_apart() -> None:
+    """Values are text, whatever they look like; an older control process tells of none."""
+    gate = {"verdict": "fail", "sentence": "each@t=[red]: too many", "enforced": True, "proves": False}
+    judgement = {**rollout()["judgement"], "gates": [gate]}
+    told = route(slices=["t=other", "t=none", "t=[red]"], free_places=4, judgement=judgement)
+    lines = [line.text for line in show.rollout_tree(told, NOW_S)]
+    assert "Slices:        t=other, t=none, t=[red] (places free: 4)" in lines
+    assert "  ✖ each@t=[red]: too many (looks for harm only)" in lines
+    assert not [line for line in show.rollout_tree(route(), NOW_S) if line.text.startswith("Slices")]
+
+
 def test_the_tree_shows_set_and_actual_weight_and_who_lags_behind() -> None:
     """What was asked for and what was served stand beside each other; a gateway with an older revision is marked."""
     lines = [line.text for line in show.rollout_tree(route(), NOW_S)]

@@ -132,7 +132,6 @@ async def test_cl9_it_waits_for_every_live_replica_to_route_by_the_present_revis
         (GateSpec("errors", "error_rate", max_increase=0.005), Step(weight_bp=10_000), "nothing to compare"),
         (GateSpec("flips", "disagreement", maximum=0.02), Step(weight_bp=5_000), "needs copies"),
         (GateSpec("right", "accuracy", max_increase=0.01), Step(weight_bp=5_000), "accuracy needs copies"),
-        (GateSpec("eu", "error_rate", maximum=0.01, slice="eu"), Step(weight_bp=5_000), "slices are not counted"),
     ],
 )
 async def test_a_rollout_whose_gate_could_never_pass_is_refused(

@@ -142,6 +142,7 @@ def test_a_latency_gate_with_other_margins_cannot_be_told() -> None:
     [
         (LATENCY_GATE, "had no latency gate"),
         (GateSpec("eu", "error_rate", maximum=0.1, slice="eu"), "requests of slice eu were not counted by themselves"),
+        (GateSpec("all", "error_rate", maximum=0.1, slices="each"), "no slices were counted in this rollout"),
         (GateSpec("right", "accuracy", minimum=0.9), "no true labels came back"),
         (GateSpec("eights", "recall", minimum=0.9, label="8"), "no true labels of class 8 were counted"),
         (GateSpec("far", "disagreement", maximum=0.1, beyond=0.5), "gave no distances"),
