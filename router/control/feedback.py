@@ -24,6 +24,7 @@ from router.core.labels import LabelledPair, LabelResult
 from router.core.ports import RecordStore
 from router.core.rollout import RolloutState
 from router.core.traffic import Route
+from router.settings.metrics import METRICS
 from router.telemetry import logs
 from router.telemetry.metrics import Histogram
 
@@ -196,7 +197,7 @@ class Feedback:
             all_read, before = True, dict(self._cursors)
             for route, state in states.items():
                 if state.id and (state.active or self._read_until.get(route) != state.revision):
-                    if await self._read_some(route):
+                    if await self._read_some(route, state):
                         self._read_until[route] = state.revision
                     else:
                         all_read = False
@@ -204,12 +205,14 @@ class Feedback:
                 states = await self._states.stored()
             return states, all_read
 
-    async def _read_some(self, route: str) -> bool:
+    async def _read_some(self, route: str, state: RolloutState) -> bool:
         """Read a Route's next pairs; return whether these were all."""
+        gates = state.spec.gates if state.spec else ()
+        asked = {gate.slice: None for gate in gates if gate.slice is not None and METRICS[gate.metric].from_labels}
         for _ in range(PAGES):
             page = await self._store.pairs_after(route, self._cursors.get(route, ""))
             for pair in page.pairs:
-                self.index.add(pair)
+                self.index.add(pair, asked)
             self._cursors[route] = page.cursor
             if not page.more:
                 return True
@@ -245,6 +248,7 @@ class Feedback:
             stable=stable,
             candidate=pair.candidate,
             batch=len(label.labels) > 1,
+            slices=pair.slices,
         )
 
     async def _count(self, found: _Sorted, states: Mapping[str, RolloutState]) -> None:

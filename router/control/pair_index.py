@@ -1,6 +1,7 @@
 """The newest pairs by request id: what true labels are joined to. In memory, bounded in bytes."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from router.core.observations import Pair
@@ -26,6 +27,7 @@ class KnownPair:
     """What a label needs to know of a pair. `stable` and `candidate` are predictions, None where none was read.
 
     `several` says that requests of different Routes carry its id, so that nobody can tell which one a label is of.
+    `slices` are those of its own that gates of true labels ask about.
     """
 
     stratum: Stratum
@@ -34,6 +36,7 @@ class KnownPair:
     stable: str | None
     candidate: str | None
     several: bool = False
+    slices: tuple[str, ...] = ()
 
 
 class PairIndex:
@@ -62,22 +65,25 @@ class PairIndex:
         """Return the pair of a request, None if it is not known (any more)."""
         return self._pairs.get(request_id)
 
-    def add(self, pair: Pair) -> None:
-        """Take a pair; pairs of one Route come in the order in which they were written."""
+    def add(self, pair: Pair, asked: Collection[str] = ()) -> None:
+        """Take a pair; pairs of one Route come in the order in which they were written.
+
+        Of its slices those are known that gates of true labels ask about.
+        """
         known = self._pairs.get(pair.request_id)
         if known is None:
-            self._insert(pair)
+            self._insert(pair, asked)
         elif known.stratum.route != pair.route:
             self._pairs[pair.request_id] = KnownPair(
                 known.stratum, known.key_cell, known.assigned_at_s, None, None, several=True
             )
         elif known.stratum.rollout != pair.rollout:
-            self._pairs[pair.request_id] = self._known(pair)
+            self._pairs[pair.request_id] = self._known(pair, asked)
 
-    def _insert(self, pair: Pair) -> None:
+    def _insert(self, pair: Pair, asked: Collection[str]) -> None:
         texts = len(pair.request_id) + len(pair.stable.label or "") + len(pair.candidate.label or "")
         size = ENTRY_BYTES + texts
-        self._pairs[pair.request_id] = self._known(pair)
+        self._pairs[pair.request_id] = self._known(pair, asked)
         self._oldest_first.append((pair.request_id, size))
         self.held_bytes += size
         while self.held_bytes > self._limit_bytes:
@@ -86,14 +92,15 @@ class PairIndex:
             self.held_bytes -= size
             self.dropped += 1
 
-    def _known(self, pair: Pair) -> KnownPair:
+    def _known(self, pair: Pair, asked: Collection[str]) -> KnownPair:
         stratum = Stratum(pair.route, pair.rollout, pair.exposure)
         if stratum == self._stratum:
             stratum = self._stratum
         self._stratum = stratum
+        slices = tuple([one for one in asked if any(one == f"{name}={value}" for name, value in pair.slices)])
         return KnownPair(
             stratum, pair.key_cell, pair.assigned_at_s, self._shared(pair.stable.label),
-            self._shared(pair.candidate.label),
+            self._shared(pair.candidate.label), slices=slices,
         )  # fmt: skip
 
     def _shared(self, label: str | None) -> str | None:

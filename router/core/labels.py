@@ -1,6 +1,6 @@
 """True labels that came back, joined to the pairs they are of, and the counters that come of them. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,7 +26,8 @@ class LabelledPair:
     """One pair's predictions and what was true, as texts of `inference.kept_label`; None where the candidate made none.
 
     `key_cell` is the pair's cell where users are counted instead of requests (`traffic.NO_KEY`: a unit by itself),
-    None where they are not. `batch` says that the texts are of several rows, which have no one class.
+    None where they are not. `batch` says that the texts are of several rows, which have no one class. `slices` are
+    those of the request in which it is counted once more: ones that gates of true labels name.
     """
 
     request_id: str
@@ -36,21 +37,26 @@ class LabelledPair:
     stable: str
     candidate: str | None
     batch: bool = False
+    slices: tuple[str, ...] = ()
 
-    @property
-    def correct(self) -> CounterKey:
-        """The counter of who was right."""
+    def correct(self) -> Iterator[CounterKey]:
+        """Yield the counters of who was right, of all requests and of each slice."""
         cell = f"{self.stable == self.truth:d}{self._candidate_is(self.truth)}"
-        return CounterKey(self.exposure, CORRECT, "", PAIR_VARIANT, cell)
+        for slice_ in ("", *self.slices):
+            yield CounterKey(self.exposure, CORRECT, slice_, PAIR_VARIANT, cell)
 
-    def classes(self) -> Iterator[tuple[str, CounterKey]]:
-        """Yield each class that is the truth or a prediction, and its counter; nothing of a batch."""
+    def classes(self, named: Collection[str]) -> Iterator[tuple[str, CounterKey]]:
+        """Yield each class that is the truth or a prediction, and its counter; nothing of a batch.
+
+        By slice only those `named` by gates: what a slice costs is bounded by the gates.
+        """
         if self.batch:
             return
         for name in dict.fromkeys((self.truth, self.stable, self.candidate)):
             if name is not None:
                 code = f"{self.truth == name:d}{self.stable == name:d}{self._candidate_is(name)}"
-                yield name, CounterKey(self.exposure, LABEL, "", PAIR_VARIANT, f"{name}:{code}")
+                for slice_ in ("", *self.slices) if name in named else ("",):
+                    yield name, CounterKey(self.exposure, LABEL, slice_, PAIR_VARIANT, f"{name}:{code}")
 
     def _candidate_is(self, name: str) -> str:
         return NO_PREDICTION if self.candidate is None else f"{self.candidate == name:d}"

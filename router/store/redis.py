@@ -292,13 +292,15 @@ class RedisStore:
         self, label: LabelledPair, places: Mapping[int, int], named: Collection[str]
     ) -> Iterator[str | bytes | int]:
         """Yield what COUNT_LABELS takes for one label."""
-        classes = list(label.classes())
+        correct, classes = list(label.correct()), list(label.classes(named))
         # A digest has one size, whatever a client calls its requests; 96 bits never meet by chance.
         yield blake2b(label.request_id.encode(), digest_size=12).digest()
         yield label.truth
         yield places[label.exposure]
         yield "" if label.key_cell is None else label.key_cell
-        yield from self._fields_of(label.correct)
+        yield len(correct)
+        for counter in correct:
+            yield from self._fields_of(counter)
         yield len(classes)
         for name, counter in classes:
             yield name

@@ -122,8 +122,8 @@ return found
 COUNT_LABELS = """#!lua
 -- KEYS: labels, evidence, boots, classes, then bitmaps of exposures, oldest first
 -- ARGV: boot, expiry s, labels kept, classes kept, id of each exposure, then for each label: id, label, place of its
---   exposure, key's cell (-1 a unit by itself, '' no keys here), field, field by key, number of classes, and for each
---   of these: class, 1 if a gate names it, field, field by key
+--   exposure, key's cell (-1 a unit by itself, '' no keys here), number of fields, each and the field by key, number
+--   of classes, and for each of these: class, 1 if a gate names it, field, field by key
 local first_bitmap = 5
 local exposures = #KEYS - first_bitmap + 1
 local held, classes = redis.call('HLEN', KEYS[1]), redis.call('SCARD', KEYS[4])
@@ -169,7 +169,9 @@ end
 local at = 5 + exposures
 while at <= #ARGV do
   local id, label, place, cell = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
-  local field, keyed_field, number = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
+  local fields = at + 5
+  local classes_at = fields + 2 * tonumber(ARGV[at + 4]) + 1
+  local behind = classes_at + 4 * tonumber(ARGV[classes_at - 1])
   local result = 1
   if redis.call('HEXISTS', KEYS[1], id) == 1 then
     result = 0
@@ -179,8 +181,8 @@ while at <= #ARGV do
     redis.call('HSET', KEYS[1], id, label)
     held = held + 1
     local last = last_of(place, cell)
-    count(field, keyed_field, last)
-    for i = at + 7, at + 3 + 4 * number, 4 do
+    for i = fields, classes_at - 2, 2 do count(ARGV[i], ARGV[i + 1], last) end
+    for i = classes_at, behind - 4, 4 do
       if is_counted(ARGV[i], ARGV[i + 1]) then
         count(ARGV[i + 2], ARGV[i + 3], last)
       else
@@ -189,7 +191,7 @@ while at <= #ARGV do
     end
   end
   results[#results + 1] = result
-  at = at + 7 + 4 * number
+  at = behind
 end
 
 for field, number in pairs(added) do redis.call('HINCRBY', KEYS[2], field, number) end

@@ -121,7 +121,25 @@ async def check_so_many_classes_are_counted(make_store: MakeStore) -> None:
         expect(False, _key(LABEL, f"{names[-1]}:111") in found_counters, "one too many")  # noqa: FBT003
 
 
+async def check_a_label_counts_once_more_in_its_slices(make_store: MakeStore) -> None:
+    """Beside the whole, by key too; of classes those that gates name."""
+    route, slices = fresh("route"), ("tenant=a|b", "region=eu")
+    async with opened(make_store) as store:
+        label = replace(_label("one", truth="7", key_cell=7), slices=slices)
+        plain = _label("two", truth="7", key_cell=8)
+        found = await store.count_labels(route, ROLLOUT, [2, 5, 6], [label, plain, label], {"7"})
+        expect((ACCEPTED, ACCEPTED, DOUBLE), found.results, "each once")
+        counters = await _counted(store, route)
+        for key in (_key(CORRECT, "11"), _key(LABEL, "7:111")):
+            by_key = key._replace(metric=AFFINITY + key.metric, cell=f"{key.cell}/0")
+            for one in (key, by_key):
+                expect(2, counters[one], f"both labels in {one}")
+                expect([1, 1], [counters[one._replace(slice=slice_)] for slice_ in slices], f"one in slices of {one}")
+        expect(12, len(counters), "nothing else is counted")
+
+
 LABEL_CHECKS = (
+    check_a_label_counts_once_more_in_its_slices,
     check_pairs_are_read_in_order_behind_a_cursor,
     check_a_cursor_outlives_what_it_pointed_to,
     check_a_label_counts_once_whoever_sends_it,

@@ -273,8 +273,8 @@ class MemoryStore:
             results.append(LabelResult.ACCEPTED)
             known[label.request_id] = label.truth
             last = self._last_of(route, rollout, exposures, label)
-            counted = [label.correct]
-            for name, counter in label.classes():
+            counted = list(label.correct())
+            for name, counter in label.classes(named):
                 if name not in classes and name not in named and len(classes) >= CLASSES_KEPT:
                     uncounted += 1
                     continue

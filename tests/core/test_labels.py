@@ -54,7 +54,7 @@ def test_labelled_pairs_count_what_the_reference_counts(answers: list[tuple[str,
     for number, (truth, stable, candidate) in enumerate(answers):
         ledger.label(ledger.start(1.0, HALF, Role.STABLE), truth, stable, candidate)
         pair = LabelledPair(str(number), HALF.id, None, truth, stable, candidate)
-        counted.update([pair.correct, *(counter for _, counter in pair.classes())])
+        counted.update([*pair.correct(), *(counter for _, counter in pair.classes(()))])
     wanted = {key: n for key, n in ledger.counters(1.0).items() if key.metric in ("correct", "label")}
     assert dict(counted) == wanted
 
@@ -62,5 +62,14 @@ def test_labelled_pairs_count_what_the_reference_counts(answers: list[tuple[str,
 def test_a_batch_has_no_class() -> None:
     """It is right if all its rows are."""
     batch = LabelledPair("id", 1, None, truth="3,5", stable="3,5", candidate="3,4", batch=True)
-    assert batch.correct.cell == "10"
-    assert list(batch.classes()) == []
+    assert [one.cell for one in batch.correct()] == ["10"]
+    assert list(batch.classes(())) == []
+
+
+def test_a_label_counts_once_more_in_each_slice_and_there_only_in_classes_that_gates_name() -> None:
+    """So what slices of labels cost is bounded by the gates."""
+    pair = LabelledPair("id", 1, None, truth="3", stable="3", candidate="4", slices=("tenant=acme",))
+    assert [(one.slice, one.cell) for one in pair.correct()] == [("", "10"), ("tenant=acme", "10")]
+    assert [(one.slice, one.cell) for _, one in pair.classes({"3"})] == [
+        ("", "3:110"), ("tenant=acme", "3:110"), ("", "4:001"),
+    ]  # fmt: skip
