@@ -52,32 +52,31 @@ def critical_value(chance: float, attempt: int) -> float:
 
 
 def of_each_slice(gates: Sequence[GateSpec], places: Sequence[str]) -> tuple[GateSpec, ...]:
-    """Return the gates with those of `each` slice replaced by one for every slice that has a place, in their order.
-
-    Each place has the same share of the gate's weight, whether it is taken or free. A free one is a process that stands
-    at e = 1, and leaving it out can only lower the average. Since a rollout's places neither grow in number nor change
-    hands (`router.core.slices`), the weights are fixed before the first request, and the promise holds whichever slices
-    turn up (statistics.md 2.7, ADR 0017).
-    """
+    """Return the gates with those of `each` slice replaced by one for every slice that has a place, in their order."""
     found: list[GateSpec] = []
     for gate in gates:
         if not gate.slices:
             found.append(gate)
             continue
-        share = gate.weight / max(len(places), 1)
         taken = [place for place in places if not is_free(place)]
-        found += [replace(gate, name=f"{gate.name}@{place}", slice=place, weight=share) for place in taken]
+        found += [replace(gate, name=f"{gate.name}@{place}", slice=place) for place in taken]
     return tuple(found)
 
 
-def weights_of(gates: Sequence[GateSpec], asked: Sequence[GateSpec] | None = None) -> Floats:
-    """Return each gate's share of the evidence, (J,): those of enforced gates sum to 1.
+def weights_of(gates: Sequence[GateSpec], asked: Sequence[GateSpec] | None = None, places: int = 1) -> Floats:
+    """Return each gate's share of the evidence, (J,): those of enforced gates sum to at most 1.
 
     A gate on trial (`dry_run`) has the share that it would have if it were enforced. `asked` are the gates as they were
-    asked, before `of_each_slice`: then the shares of free places are spent on nothing.
+    asked, before `of_each_slice`: a gate of each slice shares its weight between all `places`, taken or free. A free
+    one is a process that stands at e = 1, and leaving it out can only lower the average. A rollout's places neither
+    grow in number nor change hands (`router.core.slices`): so the weights are fixed before the first request, and the
+    promise holds whichever slices turn up (statistics.md 2.7, ADR 0017).
     """
     enforced = sum(gate.weight for gate in (gates if asked is None else asked) if not gate.dry_run)
-    return np.array([gate.weight / (enforced + (gate.weight if gate.dry_run else 0.0)) for gate in gates])
+    return np.array([
+        gate.weight / (enforced + (gate.weight if gate.dry_run else 0.0)) / (places if gate.slices else 1)
+        for gate in gates
+    ])  # fmt: skip
 
 
 def strongest(log_e: Floats, weights: Floats, *, keyed: bool) -> Floats:
@@ -179,7 +178,7 @@ def _judged(
 ) -> Judgement:
     critical = _critical(case)
     validity = validity_of(evidence, case.exposures, keyed=case.keyed)
-    weights = weights_of(gates, case.spec.gates)
+    weights = weights_of(gates, case.spec.gates, len(case.slices))
     log_e = np.array([one.log_e for one in measures]) if measures else np.zeros((0, 1, 1))
     # A statistic that is not a number is an error of measurement: it says nothing of the candidate (e = 1).
     broken = ~(np.isfinite(log_e).all(axis=(1, 2)) & np.isfinite([one.log_f for one in measures]))

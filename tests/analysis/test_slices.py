@@ -69,10 +69,13 @@ def test_places_share_the_weight_of_their_gate_whoever_has_them() -> None:
     """All shares of harm together are at most 1, and none depends on which places are taken or on what was counted."""
     for places in (PLACES, (*PLACES[:2], *["tenant="] * 5), tuple(f"tenant={number}" for number in range(88))):
         gates = of_each_slice((OVERALL, EACH), places)
-        weights = weights_of(gates, (OVERALL, EACH))
+        weights = weights_of(gates, (OVERALL, EACH), len(places))
         assert [gate.slice for gate in gates] == [None, *(place for place in places if not place.endswith("="))]
         assert weights == pytest.approx([0.5, *[0.5 / len(places)] * (len(gates) - 1)])
         assert weights.sum() <= 1 + 1e-12
+        on_trial = of_each_slice((OVERALL, replace(EACH, dry_run=True)), places)
+        trial = weights_of(on_trial, (OVERALL, replace(EACH, dry_run=True)), len(places))
+        assert trial[1:] == pytest.approx(weights[1:]), "as if it were enforced"
 
 
 def test_gates_of_each_slice_alone_never_promote_and_say_so() -> None:
