@@ -467,6 +467,7 @@ class Exchange:
         if not self.begun:
             self.refuse(status, detail)
             return
+        self.worker.failures.note(self, outcome)
         self._let_go(outcome)
         if self._rescue is not None:
             detail = f"{detail}; before that {self._rescue.name} failed ({self._rescue.failed})"
@@ -574,6 +575,7 @@ class Exchange:
 
     def _begin_rescue(self, failed: Outcome) -> None:
         """Book the candidate's failure, and send stable its own form of as much of the request as has come in."""
+        self.worker.failures.note(self, failed)
         self._let_go(failed)
         self._rescuable = False
         self._rescue = Rescue(self, self.variant.variant.name, failed)

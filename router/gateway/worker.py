@@ -24,6 +24,7 @@ from router.gateway.client import ClientConnection, networks
 from router.gateway.deadlines import TICK_S, Wheel
 from router.gateway.descriptors import connections_within, descriptor_limit
 from router.gateway.exchange import ROLE_LINES, Exchange
+from router.gateway.failures import Failures
 from router.gateway.following import Follower, Snapshots, states_directory
 from router.gateway.known_heads import KnownHeads
 from router.gateway.lag import LoopLag
@@ -108,6 +109,7 @@ class Worker:
         self._lookup = lookup
         self.tracer: Tracer | None = None
         self.exchange = Exchange
+        self.failures = Failures()
         if config.tracing is not None and parent is not None:
             self.tracer = Tracer(
                 config.tracing, parent, scheme=self.scheme.decode(),
@@ -343,6 +345,7 @@ class Worker:
             self._record()
         if self.tracer is not None:
             self._hand_over_spans(self.tracer)
+        self.failures.tell(self._log, now)
 
     def _hand_over_spans(self, tracer: Tracer) -> None:
         if tracer.hand_over():
