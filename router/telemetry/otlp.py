@@ -45,6 +45,10 @@ def check_installed(config: "TracingConfig | None") -> None:
         )
 
 
+SHUTDOWN_S = 0.5
+"""How long a call of the receiver that hangs is waited for after that. Chosen; the thread ends with the process."""
+
+
 class SpanExporter:
     """Takes spans from one thread and exports them in its own; what cannot be exported is dropped and counted.
 
@@ -82,7 +86,7 @@ class SpanExporter:
             self._changed.notify()
 
     def close(self, within_s: float = CLOSE_S) -> None:
-        """Export what waits and return, after `within_s` at the latest; what is left then is dropped and counted."""
+        """Export what waits; what is left after `within_s` is dropped and counted. Returns SHUTDOWN_S later at most."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -94,6 +98,7 @@ class SpanExporter:
             shutdown = self._shutdown
         if shutdown is not None:
             shutdown()  # ends the waiting between two tries
+        self._thread.join(SHUTDOWN_S)
 
     def _run(self) -> None:
         export = self._exporter()
