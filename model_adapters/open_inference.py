@@ -194,5 +194,7 @@ def _scores(tensor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[tuple[floa
     numbers = list(map(float, data))
     if width <= 1:
         return tuple(numbers), ()
+    if width == len(numbers):
+        return (max(numbers),), (tuple(numbers),)
     vectors = tuple(zip(*[iter(numbers)] * width, strict=True))  # each row, without a call of ours
     return tuple(map(max, vectors)), vectors
