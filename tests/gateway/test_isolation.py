@@ -21,6 +21,9 @@ from tests.gateway.upstreams import Visit, ok
 BODY_BYTES = 100 * 2**10
 CAP_BYTES = 64 * MIB
 """The default of `mirror.bytes`."""
+SPARE_BYTES = 3 * MIB
+"""What the allocator may keep besides the bodies of copies once some have ended and others have taken their room.
+Measured: 2.3 MiB after two turns of all copies, and no more by tracemalloc after twenty."""
 
 
 async def taking_nothing(visit: Visit) -> None:
@@ -97,15 +100,17 @@ async def test_mi2_a_black_hole_costs_no_more_than_the_configured_memory(
             grown.append(process.resident_bytes() - before)
         report = await process.report()
         held, dropped = report["held"], report["dropped"]
+        ended = sum(report["pairs"].values())  # the kernel gives a connect up after about 127 s
         figure(
-            f"{hole}: {1_000 * len(grown)} requests, RSS + {grown[0] / MIB:.1f} MiB, then {grown[-1] / MIB:.1f} MiB; "
-            f"{held['copies']} copies, {dropped['copy/bytes']} dropped"
+            f"{hole}: {1_000 * len(grown)} requests, RSS + {grown[0] / MIB:.1f} MiB, at most {max(grown) / MIB:.1f}; "
+            f"{held['copies']} copies, {ended} ended, {dropped['copy/bytes']} dropped"
         )
-        assert max(grown) <= CAP_BYTES
-        assert max(grown) - grown[0] < 1 * MIB
+        spare = SPARE_BYTES if ended else 0
+        assert max(grown) <= CAP_BYTES + spare
+        assert max(grown) - grown[0] < 1 * MIB + spare
         assert held["copy_bytes"] <= CAP_BYTES
         assert held["copy_bytes"] > CAP_BYTES - 2 * BODY_BYTES
-        assert held["copies"] + dropped["copy/bytes"] == 1_000 * len(grown)
+        assert held["copies"] + ended + dropped["copy/bytes"] == 1_000 * len(grown)
 
 
 # -- MI3: requests behind a copy --------------------------------------------------------------------------------------
