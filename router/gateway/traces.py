@@ -318,10 +318,9 @@ class TracedExchange(Exchange):
         super()._end(outcome)
 
     def side_ended(self) -> None:
-        copy, live_side = self._copy, self.live_side
-        whole = copy is not None and live_side is not None and copy.side.done and live_side.done
-        if whole and copy is not None and self._trace is not None:
-            self._trace.copy_ended(self, copy)
+        trace, copy, live_side = self._trace, self._copy, self.live_side
+        if trace is not None and copy is not None and live_side is not None and copy.side.done and live_side.done:
+            trace.copy_ended(self, copy)
         super().side_ended()
 
 

@@ -32,21 +32,22 @@ LINGER_S = 1.0
 CLOSE_S = 2.0
 """How long what is left may take at the end. Chosen: it is less than requests in flight get."""
 
+SHUTDOWN_S = 0.5
+"""How long a call of the receiver that hangs is waited for after that. Chosen; the thread ends with the process."""
+
 
 def check_installed(config: "TracingConfig | None") -> None:
     """Raise ConfigError where spans are wanted and the exporter is not installed."""
+    if config is None:
+        return
     try:
-        missing = config and importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None
-    except ModuleNotFoundError:
-        missing = True
-    if config and missing:
+        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:  # of a package above it
+        found = None
+    if found is None:
         raise ConfigError(
             "tracing.endpoint", config.endpoint, "OpenTelemetry's exporter: pip install 'turnout[tracing]'"
         )
-
-
-SHUTDOWN_S = 0.5
-"""How long a call of the receiver that hangs is waited for after that. Chosen; the thread ends with the process."""
 
 
 class SpanExporter:
