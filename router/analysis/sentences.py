@@ -14,7 +14,10 @@ def sentence_of(one: Measure, verdict: Verdict, log_e: float, proof_at: float) -
     """Return what a gate says, for a person who sees nothing else."""
     if verdict is Verdict.INCONCLUSIVE and one.unmeasured is not None:
         return f"{one.gate.name}: not measured here: {one.unmeasured}"
-    return f"{facts_of(one)}; {_conclusion(one, verdict, log_e, proof_at)}"
+    facts = facts_of(one)
+    if verdict is Verdict.FAIL and one.unmeasured is not None:  # evidence goes on over exposures, counts do not
+        facts = f"{one.gate.name}: seen in earlier exposures of this rollout ({one.unmeasured})"
+    return f"{facts}; {_conclusion(one, verdict, log_e, proof_at)}"
 
 
 def facts_of(one: Measure) -> str:

@@ -101,6 +101,16 @@ def test_a_verdict_in_words(gate: GateSpec, counters: Counters, expected: str) -
     assert expected == result_of(gate, counters).sentence
 
 
+def test_harm_of_an_earlier_exposure_is_told_as_such() -> None:
+    """Evidence goes on where the weight changes, counts begin anew: the facts must not deny what follows from them."""
+    before, now = exposure(1, 5_000), exposure(2, 1_000)
+    result = result_of(ERRORS, failures(before, (10_000, 20), (10_000, 300)), exposures=[before, now])
+    assert result.sentence == (
+        "errors: seen in earlier exposures of this rollout (the candidate has served no request in this exposure); the "
+        "chance of ever seeing this from a candidate worse by at most 0.25 pp is below 1 in 1,000,000,000" + ONCE
+    )
+
+
 def test_an_undecided_gate_says_how_much_more_it_needs() -> None:
     """If all goes on like this."""
     result = result_of(ERRORS, failures(HALF, (1_000, 2), (1_000, 2)))
