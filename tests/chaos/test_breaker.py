@@ -112,6 +112,7 @@ async def test_up2_with_rescue_no_client_sees_an_error(
     assert "stable answered the same inputs (5 by rescue)" in decision["reason"]
 
 
+@pytest.mark.slow
 async def test_cl1_rollback_does_not_need_the_control_process(
     turnouts: Turnouts, stable: ModelServer, broken: FailingServer, figure: Callable[[str], None]
 ) -> None:

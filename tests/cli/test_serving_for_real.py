@@ -98,6 +98,7 @@ def test_everything_answers_once_ready_was_printed(starter: Any) -> None:
     assert httpx.get(running.url("ops") + "/v1/routes").status_code == 404
 
 
+@pytest.mark.slow
 def test_cf5_a_killed_worker_is_replaced_within_a_second(starter: Any) -> None:
     """Three times kill -9 on one of two: the other answers meanwhile, the sum of requests never goes back."""
     running = starter("serve", starter.config(gateway={"port": 0, "workers": 2})).wait_ready()
@@ -118,6 +119,7 @@ def test_cf5_a_killed_worker_is_replaced_within_a_second(starter: Any) -> None:
     assert max(took_s) < 5.0 * slowdown(), took_s
 
 
+@pytest.mark.slow
 def test_a_killed_store_comes_back_with_its_data_and_traffic_never_notices(starter: Any) -> None:
     """After kill -9 on the embedded Valkey every request is answered, the rollout is still there afterwards."""
     running = starter("serve", starter.config()).wait_ready()
@@ -138,6 +140,7 @@ def test_a_killed_store_comes_back_with_its_data_and_traffic_never_notices(start
     assert (rollout["phase"], rollout["candidate"]) == ("progressing", "v2")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_after_a_signal(starter: Any) -> None:
     """SIGTERM: exit 0, no process, no port, no socket directory."""
     running = starter("serve", starter.config()).wait_ready()
@@ -150,6 +153,7 @@ def test_nothing_is_left_after_a_signal(starter: Any) -> None:
     assert list(starter.home.glob("turnout-store-*")) == []
 
 
+@pytest.mark.slow
 def test_nothing_runs_on_after_the_parents_sigkill(starter: Any) -> None:
     """Workers, control and store end by themselves; the next start takes over the data and clears up."""
     config = starter.config()
@@ -182,6 +186,7 @@ def valkey(starter: Any) -> Iterator[str]:
         yield server.url
 
 
+@pytest.mark.slow
 def test_gateway_and_control_run_apart_when_they_share_a_store(starter: Any, valkey: str) -> None:
     """Two commands, one store: what control decides is what the gateway does."""
     config = starter.config(store={"url": valkey})
@@ -241,6 +246,7 @@ def test_a_port_in_use_starts_nothing(starter: Any) -> None:
     assert not (starter.home / ".turnout").exists()
 
 
+@pytest.mark.slow
 def test_it_runs_whatever_lies_in_the_working_directory(starter: Any) -> None:
     """A folder called `router` where it is started is not imported instead of ours."""
     (starter.home / "router").mkdir()

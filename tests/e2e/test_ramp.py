@@ -43,7 +43,10 @@ async def replays_and_a_tampered_ledger_does_not(admin: Admin) -> None:
     assert any(one.where.startswith("judgement.") for one in tampered.differences)
 
 
-@pytest.mark.parametrize("affinity", [["header:x-user-id"], []], ids=["by user", "by request"])
+@pytest.mark.parametrize(
+    "affinity",
+    [pytest.param(["header:x-user-id"], id="by user"), pytest.param([], id="by request", marks=pytest.mark.slow)],
+)
 async def test_a_good_candidate_is_promoted_without_anybody(
     turnouts: Turnouts,
     stable: ModelServer,

@@ -181,7 +181,7 @@ async def test_whatever_the_shadow_does_the_live_answer_is_byte_exact(
     )
     gateway = await bench.gateway(route_of(stable, candidate), states=[started(*SHADOW)])
     client = await bench.client()
-    for body in (b"one", b"two" * 10_000, b""):
+    for body in (b"one", b"two" * 1_000, b""):  # a longer one would start a comparing process
         assert (await client.ask("POST", "/", body)).body == body
     pairs = await gateway.pairs(3)
     assert [(pair.stable.outcome, pair.candidate.outcome) for pair in pairs] == [(Outcome.OK, outcome)] * 3

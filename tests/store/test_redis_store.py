@@ -422,6 +422,7 @@ async def test_long_decisions_are_kept_in_the_same_bytes(valkey: EmbeddedValkey,
         assert await client.memory_usage(keys.decisions("digits"), samples=0) < 1.1 * DECISIONS_BYTES
 
 
+@pytest.mark.slow
 async def test_bases_are_bounded_in_the_servers_memory(valkey: EmbeddedValkey, store: RedisStore) -> None:
     """The oldest make room, the newest stay, also after somebody deleted some; one too large alone is not kept."""
     noise = random.Random(1)
