@@ -27,6 +27,7 @@ from router.core.rollout import FULL_BP, BreakerSpec, RolloutState, Spec, Step, 
 from router.core.traffic import Match, Route, Variant
 from router.gateway.client import ClientConnection
 from router.gateway.names import Lookup, system_lookup
+from router.gateway.table import LiveTable
 from router.gateway.traces import Parent
 from router.gateway.worker import Worker
 from router.store.codec import encode_state
@@ -105,6 +106,21 @@ class Gateway:
     ) -> RolloutState:
         """Set the shares."""
         return await self.decide(SetExposure(reason="test", weight_bp=weight_bp, mirror_bp=mirror_bp), route)
+
+    def recorder_turns_ms(self) -> list[float]:
+        """Return a list to which each turn of the recorder from now on adds the CPU that it has taken."""
+        recorder = self.worker.recorder
+        tick = recorder.tick
+        taken_ms: list[float] = []
+
+        def timed(table: LiveTable) -> bool:
+            began = time.thread_time()
+            left = tick(table)
+            taken_ms.append((time.thread_time() - began) * 1_000)
+            return left
+
+        recorder.tick = timed  # type: ignore[method-assign]
+        return taken_ms
 
     def revision(self, route: str = "r") -> int:
         """Return the revision that the worker routes by."""
