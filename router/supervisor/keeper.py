@@ -156,7 +156,10 @@ class Keeper:
         return metrics.merge([self._of_the_dead, self._last])
 
     async def successor(self) -> "Keeper":
-        """Return another keeper of the same slot and socket; its process gets the settings of the moment it starts."""
+        """Return another keeper of the same slot and socket; its process gets the settings of the moment it starts.
+
+        And it leaves out the backends that the present process leaves out, as that says now or has said last.
+        """
         await self.refresh(LAST_WORD_S)
         fresh = Keeper(
             self.name, self._command, self._listener, self._settings, self._on_reload, on_spans=self._on_spans
