@@ -17,6 +17,7 @@ POST = "loadtests/post.lua"
 WARM_S = 1
 SETTLE_S = 0.1
 """How long after the load CPU still counts: copies that are under way, and the recorder's next write, belong to it."""
+AT_ONCE, AT_ONCE_S = 20_000, 1e6
 LATE_MS = 5.0
 """An open loop that was itself later than this at its p99 says more about its core than about the gateway."""
 
@@ -93,6 +94,12 @@ def latencies_of(system: str, live: Live, rate_s: float, seconds: int) -> Latenc
     if found.late_p99_ms > LATE_MS:
         print(f"note: the open loop on {system} was {found.late_p99_ms:.1f} ms late itself", file=sys.stderr)
     return found
+
+
+def client_can_s(port: int) -> float:
+    """Return how many requests a second the open loop's client can make of a server, all of them due at once."""
+    found = open_loop(Order(port, AT_ONCE_S, AT_ONCE / AT_ONCE_S))
+    return found.requests / (found.p999_ms / 1000)
 
 
 def with_latencies(cell: Cell, found: Latencies, rate_s: float) -> Cell:

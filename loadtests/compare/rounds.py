@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtests.compare.figures import DIRECT, PLAIN, TURNOUT, Cell, Workload
-from loadtests.compare.measure import closed_cell, latencies_of, warm_up, with_latencies
+from loadtests.compare.measure import client_can_s, closed_cell, latencies_of, warm_up, with_latencies
 from loadtests.compare.open_loop import Latencies
 from loadtests.compare.systems import nginx
 from loadtests.compare.systems.system import Live, Place, System, live
@@ -25,7 +25,8 @@ from loadtests.processes import GATEWAY_CORE, LOAD_CORE, free_ports, running, wa
 
 LARGE_BYTES = 64 * 1_024
 HALF = 0.5
-"""The open loop's rate as a share of what Turnout does in a closed loop in the same mode, or a slower system itself."""
+"""The open loop's rate as a share of what Turnout does in a closed loop in the same mode, or a slower system itself, or
+the open loop's own client: past half of what that can do it waits for itself, and says so of whoever it asks."""
 
 Key = tuple[str, Workload, int]
 Name = TypeVar("Name")
@@ -121,12 +122,13 @@ def _open_loops(
     cells: Mapping[Key, Cell],
 ) -> Iterator[tuple[Key, tuple[Latencies, float]]]:
     names = {system.name: system for system in systems}
+    client_s = {work: client_can_s(models.of(work)[0]) for work in works if times.open_rounds}
     for number in range(1, times.open_rounds + 1):
         for work in works:
             can_s = {name: _requests_s(cells, name, work) for name, of, _ in cells if of == work}
             for name in rotated(list(can_s), number):
                 print(f"{work}: latencies of {name}, round {number} of {times.open_rounds}", file=sys.stderr)
-                rate_s = HALF * min(can_s[name], can_s[TURNOUT])
+                rate_s = HALF * min(can_s[name], can_s[TURNOUT], client_s[work])
                 with ExitStack() as stack:
                     ports = models.of(work)
                     system = names.get(name)

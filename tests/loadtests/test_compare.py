@@ -37,13 +37,14 @@ def test_a_wrk_that_says_nothing_is_an_error() -> None:
 
 
 def test_pairs_are_missing_when_incomplete_or_dropped() -> None:
-    """Complete ones, those whose client left, and refused connections are not."""
+    """Complete ones, also those trimmed since, those whose client left, and refused connections are not."""
     page = (
         'turnout_pairs_total{outcome="both"} 90.0\n'
         'turnout_pairs_total{outcome="candidate:timeout"} 2.0\n'
         'turnout_pairs_total{outcome="stable:cancelled"} 64.0\n'
         'turnout_dropped_total{what="copy",reason="in_flight"} 3.0\n'
         'turnout_dropped_total{what="pair",reason="queue_full"} 4.0\n'
+        'turnout_dropped_total{what="pair",reason="trimmed"} 70.0\n'
         'turnout_dropped_total{what="connection",reason="limit"} 5.0\n'
     )
     assert missing_pairs(page) == 9

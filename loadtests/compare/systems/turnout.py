@@ -133,9 +133,10 @@ def _missing(ops_port: int) -> int:
 
 
 def missing_pairs(page: str) -> int:
-    """Return from the metrics how many copied requests have no complete pair in the store, and copies never made.
+    """Return from the metrics how many copied requests have had no complete pair in the store, and copies never made.
 
-    Not those whose client left before its answer, as wrk does at its end with what is in flight.
+    Not those whose client left before its answer, as wrk does at its end with what is in flight, and not those that
+    made room for newer ones after they had been written (`pairs.keep`).
     """
     incomplete = sum(
         value
@@ -145,7 +146,7 @@ def missing_pairs(page: str) -> int:
     dropped = sum(
         value
         for labels, value in _samples(page, "turnout_dropped_total")
-        if 'what="copy"' in labels or 'what="pair"' in labels
+        if ('what="copy"' in labels or 'what="pair"' in labels) and 'reason="trimmed"' not in labels
     )
     return round(incomplete + dropped)
 
