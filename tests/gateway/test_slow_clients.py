@@ -64,8 +64,13 @@ async def ended(gateway: Process) -> dict[str, float]:
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("slowhttptest") is None, reason="needs slowhttptest (Debian package)")
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param(2, marks=pytest.mark.timeout(180)),
+        pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
+    ],
+)
 async def test_ov3_a_thousand_slow_clients_are_not_noticed_by_good_ones(
     bench: Bench, rounds: int, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
