@@ -21,6 +21,7 @@ from typing import Any
 
 from sklearn.datasets import load_digits
 
+from loadtests import haproxy
 from loadtests.planted_turnout import planted
 from loadtests.processes import end_by_sigterm, free_ports, running
 from loadtests.under_load.scenario import DRAIN_DELAY, load, routes
@@ -34,22 +35,6 @@ INPUTS = 200
 """How many images and prompts clients send: of the half that the models have not seen."""
 CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 STOP_S = 30.0
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 60s
-  timeout server 60s
-  retries 0
-frontend clients
-  bind 127.0.0.1:{port}
-  default_backend gateways
-backend gateways
-  balance roundrobin
-  option httpchk GET /readyz
-{servers}
-"""
-"""It asks for readiness and tries nothing again: whatever a leaving gateway loses, a client sees."""
 SIGNALS = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "spoil": signal.SIGUSR1}
 
 
@@ -108,17 +93,17 @@ class Stand:
     def _fleet(self) -> tuple[str, str]:
         """Start control, and gateways of one worker each behind HAProxy; return the URLs of HAProxy and of the API."""
         self._start("control", self._turnout("control", "control", {"admin": {"port": 0}}))
-        servers = []
+        ports = {}
         for name in self._gateways:
             port, ops = free_ports(2)
             drained = {"port": port, "drain_delay": self._drain_delay}
             self._start(name, self._turnout(name, "gateway", {"gateway": drained, "ops": {"port": ops}}))
-            servers.append(f"  server {name} 127.0.0.1:{port} check port {ops} inter 500ms fall 1 rise 1")
+            ports[name] = port, ops
         for name in ("control", *self._gateways):
             self._said(name, "ready")
         (port,) = free_ports(1)
         file = self._folder / "haproxy.cfg"
-        file.write_text(HAPROXY.format(port=port, servers="\n".join(servers)))
+        file.write_text(haproxy.configuration(port, ports, check_ms=500))
         self._start("haproxy", ["haproxy", "-db", "-f", str(file)])
         _wait_until_listening(port)
         return f"http://127.0.0.1:{port}", urls_of(self._said("control", "ready"))["admin"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.haproxy import configuration
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.test_reloads import reloaded, rewrite
 from tests.e2e.harness import Admin, Turnouts, config_for, listening
@@ -22,37 +23,15 @@ HAPROXY = shutil.which("haproxy")
 DELAY_S = 1.0
 ASK = request("POST", INFER, BODY)
 
-FRONT = """
-global
-  maxconn 2000
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 30s
-  timeout server 30s
-  retries 0
-frontend front
-  bind 127.0.0.1:{port}
-  default_backend gateways
-backend gateways
-  balance roundrobin
-  option httpchk GET /readyz
-{servers}
-"""
-SERVER = "  server g{number} 127.0.0.1:{gateway} check port {ops} inter 100ms fall 1 rise 1"
-
 
 @asynccontextmanager
 async def haproxy(members: Sequence[Member], directory: Path) -> AsyncIterator[int]:
     """Run HAProxy before the gateways, with checks of their readiness and without a single retry; return its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    servers = [
-        SERVER.format(number=number, gateway=one.turnout.port("gateway"), ops=one.turnout.port("ops"))
-        for number, one in enumerate(members)
-    ]
+    ports = {f"g{number}": (one.turnout.port("gateway"), one.turnout.port("ops")) for number, one in enumerate(members)}
     file = directory / "haproxy.cfg"
-    file.write_text(FRONT.format(port=port, servers="\n".join(servers)))
+    file.write_text(configuration(port, ports, check_ms=100))
     process = await asyncio.create_subprocess_exec(str(HAPROXY), "-f", str(file), "-db", stderr=subprocess.DEVNULL)
     try:
         await until(lambda: listening(port))
