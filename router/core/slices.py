@@ -57,7 +57,7 @@ class SliceSource:
         return self.key.removeprefix("x-") if self.kind is SliceKind.HEADER else self.path[-1]
 
     def of(self, value: str) -> str:
-        """Return the slice of a value, or with "" a free place."""
+        """Return the slice of a value."""
         return f"{self.name}={value}"
 
     def has(self, slice_: str) -> bool:
@@ -110,13 +110,18 @@ def places_of(sources: Iterable[SliceSource], most: int, named: Iterable[str]) -
     for source in sources:
         own = dict.fromkeys((source.of(OTHER), source.of(NONE), *(one for one in wanted if source.has(one))))
         places += own
-        places += [source.of("")] * (most - (len(own) - 2))
+        places += [free_place(source.name)] * (most - (len(own) - 2))
     return tuple(places)
 
 
 def source_name(slice_: str) -> str:
     """Return what the source of a slice, or of a free place, is called."""
     return slice_.partition("=")[0]
+
+
+def free_place(source: str) -> str:
+    """Return a place of the source with this name that no value has yet."""
+    return f"{source}="
 
 
 def is_free(place: str) -> bool:
@@ -190,7 +195,7 @@ def give_places(places: tuple[str, ...], seen: Popular) -> tuple[tuple[str, ...]
     """
     after, words = list(places), []
     for slice_, number in sorted(seen.slices.items(), key=lambda one: (-one[1], one[0])):
-        total, place = seen.requests.get(source_name(slice_), 0), f"{source_name(slice_)}="
+        total, place = seen.requests.get(source_name(slice_), 0), free_place(source_name(slice_))
         if total >= ENOUGH and number >= LEAST_SHARE * total and place in after and slice_ not in after:
             after[after.index(place)] = slice_
             words.append(f"{slice_} ({number / total:.0%} of {total:,} requests)")
@@ -202,7 +207,7 @@ def may_follow(places: tuple[str, ...], after: tuple[str, ...]) -> bool:
     given = [place for place in after if not is_free(place)]
     return (
         len(places) == len(after)
-        and all(old == new or old == f"{source_name(new)}=" for old, new in zip(places, after, strict=True))
+        and all(old == new or old == free_place(source_name(new)) for old, new in zip(places, after, strict=True))
         and len(given) == len(set(given))
     )
 

@@ -47,7 +47,7 @@ class Backends:
             _Watched(live.route.name, name, variant) for live in lives for name, variant in live.variants.items()
         ]
         self._rota = Rota(self._watched)
-        self._probed = [one for one in self._watched if one.variant.variant.probe is not None]
+        self._probed = [(one.variant, spec) for one in self._watched if (spec := one.variant.variant.probe) is not None]
         self._log = logs.get("backends")
         self._said: dict[_Watched, tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]] = {}
         self._say_at_s = 0.0
@@ -114,10 +114,7 @@ class Backends:
     def _probe(self, now_s: float) -> None:
         due: dict[Endpoint, float] = {}
         busy = set(self._probes.values())
-        for _, _, variant in self._probed:
-            spec = variant.variant.probe
-            if spec is None:
-                continue
+        for variant, spec in self._probed:
             for endpoint in variant.endpoints.everyone:
                 at_s = self._probe_at_s.get(endpoint)
                 if at_s is None:

@@ -45,11 +45,6 @@ class Half(NamedTuple):
     missing: str
     heard: Heard | None = None
 
-    @property
-    def body_bytes(self) -> int:
-        """How long its body is."""
-        return 0 if self.body is None else sum(map(len, self.body))
-
 
 class Reading(NamedTuple):
     """What the pair log keeps of one answer: labels of a batch in one bounded text, the score of a single row.

@@ -17,6 +17,7 @@ from router.core.slices import (
     PopularValues,
     SliceKind,
     at_path,
+    free_place,
     free_sources,
     is_free,
     slice_value,
@@ -86,7 +87,7 @@ class Popularity:
             return None
         found: dict[str, int] = {}
         for name, values in self._values.items():
-            most = TOLD * sum([place == f"{name}=" for place in places])
+            most = TOLD * sum([place == free_place(name) for place in places])
             taken = {place for place in places if not is_free(place)}
             top = [(f"{name}={value}", number) for value, number in values.top(most + len(taken))]
             found.update([one for one in top if one[0] not in taken][:most])
