@@ -128,7 +128,7 @@ def _open_loops(
             can_s = {name: _requests_s(cells, name, work) for name, of, _ in cells if of == work}
             for name in rotated(list(can_s), number):
                 print(f"{work}: latencies of {name}, round {number} of {times.open_rounds}", file=sys.stderr)
-                rate_s = HALF * min(can_s[name], can_s[TURNOUT], client_s[work])
+                rate_s = rate_for(name, can_s, client_s[work])
                 with ExitStack() as stack:
                     ports = models.of(work)
                     system = names.get(name)
@@ -136,6 +136,11 @@ def _open_loops(
                     warm_up(one, work)
                     if rate_s:
                         yield (name, work, number), (latencies_of(name, one, rate_s, times.open_seconds), rate_s)
+
+
+def rate_for(name: str, can_s: Mapping[str, float], client_s: float) -> float:
+    """Return the rate at which the open loop asks a system, of what each can do, and the loop's own client."""
+    return HALF * min(can_s[name], can_s[TURNOUT], client_s)
 
 
 def _requests_s(cells: Mapping[Key, Cell], name: str, work: Workload) -> float:

@@ -122,6 +122,18 @@ async def test_an_adapter_with_options_keeps_to_them_on_the_loop_and_in_the_proc
         assert (pid_of(gateway) is not None) is (padding > 10)
 
 
+async def test_an_adapter_that_is_slow_for_its_length_has_short_answers_read_by_the_process(bench: Bench) -> None:
+    """A path that searches is never followed on the loop, however short the answers are."""
+    variants = [await bench.upstream(answering(ok(b'{"label":"cat"}'))) for _ in range(2)]
+    route = route_of(variants[0], variants[1], adapter="json", adapter_options=(("label", "$..label"),))
+    gateway = await bench.gateway(route, states=[started(*SHADOW)], adapters=load_adapters())
+    client = await bench.client(gateway)
+    assert (await client.ask("POST", "/", b"x")).status == 200
+    (pair,) = await gateway.pairs(1, within_s=WITHIN_S)
+    assert (pair.stable.label, pair.comparison.same) == ("cat", True)
+    assert pid_of(gateway) is not None
+
+
 HALVES = {
     "labels": Half(200, [b"content-type: application/json"], [tensor(3_000)], ""),
     "other labels": Half(200, [], [tensor(3_000, 8)], ""),

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.compare.measure import read_wrk
+from loadtests.compare.figures import TURNOUT
+from loadtests.compare.measure import client_can_s, read_wrk
 from loadtests.compare.peers import from_path, from_wheel
+from loadtests.compare.rounds import rate_for, upstreams
 from loadtests.compare.systems.turnout import missing_pairs
 from loadtests.on_demand import MissingError
 from loadtests.processes import descendants
@@ -48,6 +50,23 @@ def test_pairs_are_missing_when_incomplete_or_dropped() -> None:
         'turnout_dropped_total{what="connection",reason="limit"} 5.0\n'
     )
     assert missing_pairs(page) == 9
+
+
+@pytest.mark.parametrize(
+    ("peer_s", "client_s", "rate_s"), [(90_000, 90_000, 20_000), (10_000, 90_000, 5_000), (90_000, 26_000, 13_000)]
+)
+def test_the_open_loop_asks_half_of_what_whoever_can_least_can_do(
+    peer_s: float, client_s: float, rate_s: float
+) -> None:
+    """Of Turnout, the system asked and the loop's own client: past half of what that can do it waits for itself."""
+    assert rate_for("peer", {TURNOUT: 40_000, "peer": peer_s}, client_s) == rate_s
+
+
+@pytest.mark.slow
+def test_what_the_client_of_the_open_loop_can_do_is_measured_at_a_direct_server() -> None:
+    """Some thousand a second on any machine, and not the million that were due."""
+    with upstreams() as models:
+        assert 500 < client_can_s(models.fast[0]) < 200_000
 
 
 def test_a_missing_program_says_which_package_has_it() -> None:
