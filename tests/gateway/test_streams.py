@@ -59,7 +59,8 @@ def writing(*words: str, wait_s: float = 0.0) -> Script:
 
     async def pieces(_: Visit) -> AsyncIterator[bytes]:
         yield event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        await asyncio.sleep(wait_s)  # how long a model thinks is what is measured
+        if wait_s:  # how long a model thinks is what is measured; uvloop's clock may be a millisecond ahead
+            await asyncio.sleep(wait_s + 0.001)
         for word in words:
             yield says(word)
         yield event(STOP)
